@@ -1,0 +1,1 @@
+"""Everything that crosses a process border: messages, subjects, shared enums and error codes. No I/O."""

@@ -1,0 +1,1 @@
+"""The node: answers calls with speech models that run on it."""

@@ -1,0 +1,1 @@
+class ModelConversionError(Exception): pass
