@@ -1,0 +1,56 @@
+# The front door. `make demo` and `make test` do all set-up on a fresh Debian machine (git, python3, make; as root).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BOROUGH := $(VENV)/bin/borough
+SYSTEM_PACKAGES := $(shell grep -v '^\#' images/dev-packages.txt)
+STUBS := contract/inference_pb2.py
+
+.PHONY: help setup demo test check format bench clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .state/setup.done ## Install everything: system packages, Python packages, models, the Asterisk image
+
+.state/system.done: images/dev-packages.txt
+	@mkdir -p .state
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  missing=$$(for package in $(SYSTEM_PACKAGES); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
+	  if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi; \
+	else echo "Not root on Debian: install by hand: $(SYSTEM_PACKAGES)"; fi
+	@touch $@
+
+.state/python.done: pyproject.toml uv.lock .state/system.done
+	@test -x .state/uv/bin/uv || { python3 -m venv .state/uv && .state/uv/bin/pip install -q uv; }
+	@.state/uv/bin/uv sync --frozen --quiet
+	@touch $@
+
+.state/setup.done: .state/python.done provisioning/models/registry.toml images/asterisk/packages.txt
+	@$(BOROUGH) setup
+	@touch $@
+
+demo: setup ## One region on this machine: a real SIP call, then a WebRTC call, printed with their latencies
+	@$(BOROUGH) demo
+
+test: setup ## All tests, on real parts
+	@$(VENV)/bin/pytest -q
+
+check: .state/python.done ## Format, lint, types, import rules
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy contract edge controlplane provisioning bench tests
+	@$(VENV)/bin/lint-imports
+
+format: .state/python.done ## Format and mend what ruff can mend
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+bench: setup ## The figures of docs/measurements.md, as JSON
+	@$(BOROUGH) bench all --json
+
+clean: ## Remove everything that set-up made
+	rm -rf .venv .state

@@ -1,0 +1,38 @@
+"""Errors of the call.
+
+CallError
+├── IllegalTransitionError   our bug: an event in a state that has no place for it
+├── NoCapacityError          the node has no free slot
+├── UnknownNumberError       no tenant answers this number
+└── LegLostError             the caller's audio stopped without a hang-up
+"""
+
+from contract.errors import Blame, BoroughError
+
+
+class CallError(BoroughError):
+    """Base of what can go wrong in a call."""
+
+
+class IllegalTransitionError(CallError):
+    code = "call.illegal_transition"
+    blame = Blame.LOCAL
+    hint = "This is a bug: report it with the log lines of this call_id."
+
+
+class NoCapacityError(CallError):
+    code = "call.no_capacity"
+    blame = Blame.OPERATOR
+    hint = "All slots are taken: raise [slots] capacity after `borough bench capacity`, or add a node."
+
+
+class UnknownNumberError(CallError):
+    code = "call.unknown_number"
+    blame = Blame.OPERATOR
+    hint = "Give the number to a tenant under `numbers:` in its Tenant document."
+
+
+class LegLostError(CallError):
+    code = "call.leg_lost"
+    blame = Blame.REMOTE
+    hint = "The audio path to Asterisk broke; see `journalctl -u asterisk`."

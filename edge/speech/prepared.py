@@ -1,0 +1,90 @@
+"""Prepared audio: what the agent often says, synthesised ahead and kept by content.
+
+A clip is named by the digest of voice and text, so a changed text or voice is a new clip and nothing ever goes stale.
+Workers of a node share the directory; a clip appears under its name only when it is complete. What is synthesised
+during calls is kept too, in memory, within a bound.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from edge.call.ports import SAMPLE_RATE_HZ, Priority, Purpose, Synthesizer
+
+# 64 MiB is 35 minutes of speech: every fixed sentence of a dozen agents.
+MEMORY_BOUND_BYTES = 64 * 1024 * 1024
+SYNTHESIS_BUDGET_S = 30.0
+
+
+class PreparedAudio:
+    """Clips by (voice, text): 16 kHz int16 mono.
+
+    `model` identifies the synthesiser's voices (name and digest) so that a new model gives new clips.
+    """
+
+    def __init__(self, directory: Path, synthesizer: Synthesizer, *, model: str) -> None:
+        self._directory = directory
+        self._synthesizer = synthesizer
+        self._model = model
+        self._clips: OrderedDict[str, bytes] = OrderedDict()
+        self._held_bytes = 0
+
+    async def prepare(self, texts: Iterable[str], *, voice: str, tenant: str) -> int:
+        """Make sure every text has a clip; returns how many had to be synthesised.
+
+        Raises as Synthesizer does.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        purpose = Purpose(tenant=tenant, call_id="", priority=Priority.SHADOW, budget_s=SYNTHESIS_BUDGET_S)
+        made = 0
+        for text in dict.fromkeys(texts):
+            if self.clip(text, voice=voice) is None:
+                pcm = b"".join([piece async for piece in self._synthesizer.synthesize(text, purpose, voice=voice)])
+                self._write(self._key(text, voice), pcm)
+                made += 1
+        return made
+
+    def clip(self, text: str, *, voice: str) -> bytes | None:
+        """The clip of this text, or None when it was never made."""
+        key = self._key(text, voice)
+        if key in self._clips:
+            self._clips.move_to_end(key)
+            return self._clips[key]
+        try:
+            pcm = (self._directory / f"{key}.pcm").read_bytes()
+        except FileNotFoundError:
+            return None
+        self._keep(key, pcm)
+        return pcm
+
+    async def speech(self, text: str, purpose: Purpose, *, voice: str) -> AsyncIterator[bytes]:
+        """The text as audio: at once when prepared, else synthesised, first clause first, and kept."""
+        prepared = self.clip(text, voice=voice)
+        if prepared is not None:
+            yield prepared
+            return
+        pieces = []
+        async for piece in self._synthesizer.synthesize(text, purpose, voice=voice):
+            pieces.append(piece)
+            yield piece
+        self._keep(self._key(text, voice), b"".join(pieces))
+
+    def _key(self, text: str, voice: str) -> str:
+        return hashlib.sha256(f"{self._model}\0{voice}\0{SAMPLE_RATE_HZ}\0{text}".encode()).hexdigest()
+
+    def _keep(self, key: str, pcm: bytes) -> None:
+        if key in self._clips:
+            return
+        self._clips[key] = pcm
+        self._held_bytes += len(pcm)
+        while self._held_bytes > MEMORY_BOUND_BYTES:
+            _, dropped = self._clips.popitem(last=False)
+            self._held_bytes -= len(dropped)
+
+    def _write(self, key: str, pcm: bytes) -> None:
+        with NamedTemporaryFile(dir=self._directory, prefix=".", delete=False) as partial:
+            partial.write(pcm)
+        Path(partial.name).replace(self._directory / f"{key}.pcm")
+        self._keep(key, pcm)
