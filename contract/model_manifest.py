@@ -31,6 +31,7 @@ class ModelEngine(StrEnum):
     PIPER = "piper"
     CTRANSLATE2_BERT = "ctranslate2-bert"
     ONNX = "onnx"
+    SAFETENSORS = "safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""What is written down about calls: one SQLite database per tenant, one writer, typed rows."""

@@ -1,0 +1,62 @@
+"""Settings of a call worker (`calls.toml`)."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from edge.settings_file import Section
+
+
+class WorkerSection(Section):
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="name of the worker and of its Stasis app")
+    drain_s: float = Field(default=30.0, ge=0, le=3600, description="how long running calls may end at shutdown")
+
+
+class AsteriskSection(Section):
+    url: str = Field(pattern=r"^http://", description="ARI and media websocket of the node's Asterisk")
+    user: str
+    password_file: Path
+
+
+class InferenceSection(Section):
+    socket: Path
+
+
+class TenantsSection(Section):
+    directory: Path = Field(description="one folder of documents a tenant")
+
+
+class SlotsSection(Section):
+    directory: Path
+    capacity: int = Field(ge=1, le=1000, description="calls at once on this node, over all workers")
+
+
+class RecordsSection(Section):
+    directory: Path
+    subject_key_file: Path = Field(description="key of the HMAC that names callers")
+
+
+class SpeechSection(Section):
+    prepared: Path = Field(description="folder of prepared audio, shared by the workers")
+    vectors: Path = Field(description="folder of cached text vectors, shared by the workers")
+
+
+class ModelsSection(Section):
+    vad: Path = Field(description="folder of the voice activity model in the model store")
+
+
+class WebSection(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535, description="page, WebRTC signalling and /metrics")
+
+
+class CallsSettings(Section):
+    worker: WorkerSection
+    inference: InferenceSection
+    tenants: TenantsSection
+    slots: SlotsSection
+    records: RecordsSection
+    speech: SpeechSection
+    models: ModelsSection
+    web: WebSection
+    asterisk: AsteriskSection | None = Field(default=None, description="absent on a node that only serves WebRTC")

@@ -1,0 +1,93 @@
+"""The agent's voice on one call: sends clips to the leg, knows what the caller has really heard.
+
+Only marks count as heard: a sentence that was sent, or is still queued in Asterisk when the caller barges in, was not
+said. The generation number in a mark's name discards marks of a reply that has been flushed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from edge.call.ports import MediaLeg
+from edge.conversation.dialogue import Speech
+
+# 200 ms of audio a mark: fine enough to know which words were heard, cheap enough for a hundred calls.
+PIECE_BYTES = 6_400
+SAMPLE_BYTES = 2
+# Between two sentences of one reply.
+SENTENCE_GAP = bytes(2 * 1_920)
+# Asterisk reports a mark when it is due; more than this late means that the playout is stuck.
+PLAYOUT_GRACE_S = 3.0
+
+ClipSource = Callable[[Speech], AsyncIterator[bytes]]
+
+
+@dataclass(slots=True, kw_only=True)
+class SpokenClip:
+    """One sentence on its way to the caller; `total_samples` grows until the whole clip was sent."""
+
+    text: str
+    total_samples: int = 0
+    heard_samples: int = 0
+    is_sent: bool = False
+
+
+@dataclass(slots=True)
+class AgentVoice:
+    """Speaks one reply at a time over `leg`."""
+
+    leg: MediaLeg
+    clips: list[SpokenClip] = field(default_factory=list)
+    is_speaking: bool = False
+    _generation: int = 0
+    _progress: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def say(self, speeches: Sequence[Speech], source: ClipSource, *, on_first_audio: Callable[[], None]) -> None:
+        """Send all clips; returns when the caller has heard the last one.
+
+        Raises whatever `source` raises, and TimeoutError when the playout is stuck. On cancellation the caller decides
+        between `silence` and letting the queue play out.
+        """
+        self._generation += 1
+        self.clips = []
+        self.is_speaking = True
+        is_first = True
+        for speech in speeches:
+            clip = SpokenClip(text=speech.text)
+            if self.clips:
+                await self.leg.send(SENTENCE_GAP)
+            self.clips.append(clip)
+            async for pcm in source(speech):
+                if is_first:
+                    on_first_audio()
+                    is_first = False
+                await self._send(clip, pcm)
+            clip.is_sent = True
+        await self._until_heard()
+        self.is_speaking = False
+
+    async def silence(self) -> None:
+        """Stop at once; what was not heard will never be."""
+        self._generation += 1
+        self.is_speaking = False
+        await self.leg.flush()
+
+    def reached(self, mark: str) -> None:
+        """Credit what the caller has heard (a PlayoutReached of the leg)."""
+        generation, index, samples = (int(part) for part in mark.split("."))
+        if generation == self._generation:
+            self.clips[index].heard_samples = samples
+            self._progress.set()
+
+    async def _send(self, clip: SpokenClip, pcm: bytes) -> None:
+        for start in range(0, len(pcm), PIECE_BYTES):
+            piece = pcm[start : start + PIECE_BYTES]
+            clip.total_samples += len(piece) // SAMPLE_BYTES
+            await self.leg.send(piece)
+            await self.leg.mark(f"{self._generation}.{len(self.clips) - 1}.{clip.total_samples}")
+
+    async def _until_heard(self) -> None:
+        while any(clip.heard_samples < clip.total_samples for clip in self.clips):
+            self._progress.clear()
+            async with asyncio.timeout(PLAYOUT_GRACE_S + 2.0):
+                await self._progress.wait()

@@ -1,0 +1,54 @@
+"""Errors of the conversation package.
+
+ConversationError
+├── DocumentsInvalidError     the operator's documents are wrong; carries every problem found
+└── ToolFailedError           a tool gave no usable answer; `code` says why
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentProblem:
+    """One mistake in a document: where it is, what is wrong, and what would be right."""
+
+    path: Path
+    line: int
+    key: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.path}:{self.line}: {self.key}: {self.message}{hint}"
+
+
+class ConversationError(Exception):
+    """Base of this package's errors. `code` is stable, `hint` says what to do."""
+
+    code = "conversation"
+    hint = ""
+
+
+class DocumentsInvalidError(ConversationError):
+    """The documents of a tenant cannot be used."""
+
+    code = "documents_invalid"
+    hint = "run `borough agent validate DIR`"
+
+    def __init__(self, problems: Sequence[DocumentProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class ToolFailedError(ConversationError):
+    """A tool gave no usable answer. `code` is one of tool_not_configured, tool_arguments, tool_late,
+    tool_unreachable, tool_refused, tool_answer."""
+
+    hint = "look at the tool's service; the caller was offered a human"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

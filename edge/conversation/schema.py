@@ -1,0 +1,254 @@
+"""The shape of agent documents as an operator writes them. pydantic stays in here and in `documents`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+
+def _as_text(value: object) -> object:
+    # YAML reads yes/no as booleans and 12 as a number; in `when:` both mean the words.
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, int) else value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
+Value = Annotated[str, BeforeValidator(_as_text)]
+Texts = Annotated[list[Text], BeforeValidator(_as_list)]
+Names = Annotated[list[Name], BeforeValidator(_as_list)]
+SipUri = Annotated[str, StringConstraints(pattern=r"^sips?:[^\s@]+@[^\s@]+$")]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    """A mapping in a document; keys that are not listed are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+
+class MetadataPart(Part):
+    name: Name
+    tenant: Name | None = None
+
+
+class ChoicePart(Part):
+    value: Value
+    words: Texts = []
+
+
+class SlotPart(Part):
+    kind: Literal["digits", "yes_no", "choice", "amount", "text", "item"]
+    digits: Annotated[int, Field(ge=1, le=20)] | None = None
+    choices: list[ChoicePart] = []
+    source: Name | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "SlotPart":
+        if self.kind == "choice" and len(self.choices) < 2:
+            raise ValueError("a choice slot needs at least two `choices`")
+        if self.kind == "item" and self.source is None:
+            raise ValueError("an item slot needs `source`, the knowledge it is looked up in")
+        if self.kind != "digits" and self.digits is not None:
+            raise ValueError("only a digits slot has `digits`")
+        return self
+
+
+class AskPart(Part):
+    slot: Name
+    prompt: Text
+    reprompts: Texts = []
+
+
+class ConfirmPart(Part):
+    prompt: Text
+    retry: Names
+
+
+class ToolStepPart(Part):
+    name: Name
+    arguments: dict[Name, Value] = {}
+    filler: Text
+    failed: Text
+    hand_over: bool = False
+
+
+class HandOverPart(Part):
+    reason: Name
+    text: Text
+
+
+class StepPart(Part):
+    ask: AskPart | None = None
+    confirm: ConfirmPart | None = None
+    tool: ToolStepPart | None = None
+    say: Text | None = None
+    hand_over: HandOverPart | None = None
+    finish: Text | None = None
+    hang_up: bool = False
+    when: dict[Name, Value] = {}
+
+    @model_validator(mode="after")
+    def _has_one_act(self) -> "StepPart":
+        acts = [self.ask, self.confirm, self.tool, self.say, self.hand_over, self.finish]
+        if sum(act is not None for act in acts) != 1:
+            raise ValueError("a step has exactly one of ask, confirm, tool, say, hand_over, finish")
+        if self.hang_up and self.finish is None:
+            raise ValueError("`hang_up` belongs to `finish`")
+        return self
+
+
+class FlowSpec(Part):
+    title: Text
+    slots: dict[Name, SlotPart] = {}
+    steps: Annotated[list[StepPart], Field(min_length=1)]
+    cancelled: Text = "All right, let's leave that."
+
+
+class AnswerPart(Part):
+    say: Text
+    when: dict[Name, Value] = {}
+
+
+class IntentPart(Part):
+    examples: Annotated[list[Text], Field(min_length=1)]
+    answer: Text | list[AnswerPart] | None = None
+    item: Name | None = None
+    knowledge: Name | None = None
+    flow: Name | None = None
+    escalate: Name | None = None
+    goodbye: bool = False
+    reply: Literal["speak", "generate"] = "speak"
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> "IntentPart":
+        acts = [self.answer is not None, self.knowledge is not None, self.flow is not None]
+        acts += [self.escalate is not None, self.goodbye]
+        if sum(acts) != 1:
+            raise ValueError("an intent has exactly one of answer, knowledge, flow, escalate, goodbye")
+        return self
+
+
+class SourcePart(Part):
+    name: Name
+    file: Text
+    mention: Text | None = None
+
+
+class ConsentPart(Part):
+    prompt: Text
+    again: Text
+    declined: Text
+
+
+class TransferFailedPart(Part):
+    busy: Text
+    no_answer: Text
+    unreachable: Text
+
+
+class PhrasesPart(Part):
+    not_known: Texts
+    not_understood: Texts
+    confirm: Text = "Do you mean {question}?"
+    which_item: Text = "Which one do you mean?"
+    anything_else: Text = "Is there anything else I can help you with?"
+    escalating: Text = "One moment, I'll connect you with a colleague."
+    transfer_failed: TransferFailedPart
+    no_input: Texts
+    silence_goodbye: Text
+    goodbye: Text
+    resume: Text = "Sorry, we were cut off for a moment."
+    back_to_flow: Text = "Now, back to your {title}."
+    filler: Texts = ["One moment, please."]
+
+
+class AgentSpec(Part):
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    voice: str = ""
+    greeting: Text
+    human: SipUri
+    consent: ConsentPart | None = None
+    knowledge: list[SourcePart] = []
+    intents: dict[Name, IntentPart] = {}
+    phrases: PhrasesPart
+    policy: Name | None = None
+    hints: list[Text] = []
+
+
+class ArgumentPart(Part):
+    kind: Literal["digits", "yes_no", "choice", "amount", "text", "item"] = "text"
+    digits: Annotated[int, Field(ge=1, le=20)] | None = None
+
+
+class ToolPart(Part):
+    url: HttpUrl | None = None
+    arguments: dict[Name, ArgumentPart] = {}
+    returns: Names = []
+    timeout_s: Annotated[float, Field(gt=0, le=15)] = 3.0
+    response_limit_bytes: Annotated[int, Field(ge=64, le=1_048_576)] = 16_384
+    secret_file: str | None = None
+
+
+class TenantSpec(Part):
+    title: Text
+    timezone: str = "UTC"
+    tools: dict[Name, ToolPart] = {}
+
+
+class BandsPart(Part):
+    answer: Probability = 0.6
+    confirm: Probability = 0.4
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> "BandsPart":
+        if self.confirm > self.answer:
+            raise ValueError("`confirm` must not be above `answer`")
+        return self
+
+
+class PolicySpec(Part):
+    bands: BandsPart = BandsPart()
+    misunderstandings: Annotated[int, Field(ge=1, le=5)] = 2
+    sensitive: dict[Name, Texts] = {}
+    generation_budget_s: Annotated[float, Field(gt=0, le=5)] = 0.6
+
+
+class Document(Part):
+    """What all kinds share."""
+
+    apiVersion: Literal["borough/v1"]  # noqa: N815 (the key as operators know it from Kubernetes)
+    metadata: MetadataPart
+
+
+class AgentDocument(Document):
+    kind: Literal["Agent"]
+    spec: AgentSpec
+
+
+class FlowDocument(Document):
+    kind: Literal["Flow"]
+    spec: FlowSpec
+
+
+class TenantDocument(Document):
+    kind: Literal["Tenant"]
+    spec: TenantSpec
+
+
+class PolicyDocument(Document):
+    kind: Literal["Policy"]
+    spec: PolicySpec
+
+
+DOCUMENTS: dict[str, type[AgentDocument] | type[FlowDocument] | type[TenantDocument] | type[PolicyDocument]] = {
+    "Agent": AgentDocument,
+    "Flow": FlowDocument,
+    "Tenant": TenantDocument,
+    "Policy": PolicyDocument,
+}

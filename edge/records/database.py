@@ -1,0 +1,143 @@
+"""Opens a tenant's database and brings its schema up to date. Owns pragmas and migrations, knows no rows.
+
+Litestream will replicate these files. Its rules hold from the start: WAL mode, a busy timeout, no VACUUM, and no
+checkpoint by us while it is attached (`is_replicated`): neither automatic nor when the last connection closes. Both
+make it lose its place in the WAL (litestream names them as causes of missing LTX files).
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from edge.records.errors import InvalidTenantError, SchemaTooNewError
+
+TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MIGRATION_NAME = re.compile(r"(\d{4})_[a-z]+(?:_[a-z]+)+\.sql")
+Cell = None | int | float | bytes | str
+
+AUTOCHECKPOINT_PAGES = 1000  # SQLite's own default: a WAL of about 4 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One step of the schema."""
+
+    version: int
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """How a database is opened. `busy_timeout_s` is how long a write waits for another worker's."""
+
+    busy_timeout_s: float = 2.0
+    is_replicated: bool = False
+
+
+def database_path(directory: Path, tenant: str) -> Path:
+    """Where a tenant's records are; raises InvalidTenantError for a name that is not a plain file name."""
+    if not TENANT_NAME.fullmatch(tenant):
+        raise InvalidTenantError(f"{tenant!r} is not a tenant name")
+    return directory / f"{tenant}.sqlite3"
+
+
+def load_migrations() -> tuple[Migration, ...]:
+    """All steps, oldest first, numbered 1, 2, 3 without a gap."""
+    folder = resources.files("edge.records") / "migrations"
+    found = sorted((entry.name, entry.read_text(encoding="utf-8")) for entry in folder.iterdir())
+    steps = []
+    for expected, (name, sql) in enumerate(((n, s) for n, s in found if n.endswith(".sql")), start=1):
+        match = MIGRATION_NAME.fullmatch(name)
+        if match is None or int(match.group(1)) != expected:
+            raise ValueError(f"{name}: migrations are named NNNN_verb_noun.sql, the next number is {expected:04d}")
+        steps.append(Migration(version=expected, name=name.removesuffix(".sql"), sql=sql))
+    return tuple(steps)
+
+
+def open_writer(path: Path, settings: DatabaseSettings) -> apsw.Connection:
+    """Open for writing and migrate. Raises apsw.Error or SchemaTooNewError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _sole_opener(path.parent):
+        connection = apsw.Connection(str(path))
+        try:
+            _configure(connection, settings)
+            migrate(connection, load_migrations())
+        except BaseException:
+            connection.close()
+            raise
+        path.chmod(0o600)
+    return connection
+
+
+def open_reader(path: Path, settings: DatabaseSettings) -> apsw.Connection:
+    """Open an existing database for reading only."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(round(settings.busy_timeout_s * 1000))
+    return connection
+
+
+def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...]) -> None:
+    """Apply what is missing; each step and its version row are one transaction, so a crash leaves whole steps."""
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            current = _version(connection)
+            _refuse_newer(connection, current, len(migrations))
+            if current < len(migrations):
+                _apply(connection, migrations[current])
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        if current >= len(migrations) - 1:
+            return
+
+
+@contextlib.contextmanager
+def _sole_opener(directory: Path) -> Iterator[None]:
+    """One worker at a time: changing a new file to WAL fails with "locked" at once, without the busy timeout."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _configure(connection: apsw.Connection, settings: DatabaseSettings) -> None:
+    connection.set_busy_timeout(round(settings.busy_timeout_s * 1000))
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL, not NORMAL: a turn that was acknowledged survives a power cut. Group commit pays for the fsync.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.wal_autocheckpoint(0 if settings.is_replicated else AUTOCHECKPOINT_PAGES)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(settings.is_replicated))
+
+
+def _version(connection: apsw.Connection) -> int:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_versions"
+        " (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT"
+    )
+    newest = connection.execute("SELECT coalesce(max(version), 0) FROM schema_versions").get
+    return int(str(newest))
+
+
+def _refuse_newer(connection: apsw.Connection, current: int, known: int) -> None:
+    if current > known:
+        raise SchemaTooNewError(f"{connection.filename}: it has schema {current}, this release knows {known}")
+
+
+def _apply(connection: apsw.Connection, step: Migration) -> None:
+    connection.execute(step.sql)
+    connection.execute(
+        "INSERT INTO schema_versions VALUES (?, ?, strftime('%Y-%m-%dT%H:%M:%fZ'))", (step.version, step.name)
+    )

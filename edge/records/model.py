@@ -1,0 +1,103 @@
+"""The rows of a tenant's records. Times of day are aware UTC, exact to the millisecond; durations integer ms."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from edge.call.ports import HangupCause, TransferOutcome
+from edge.conversation.dialogue import CallOutcome, Citation
+from edge.records.subjects import SubjectId
+
+
+class Transport(StrEnum):
+    """How the caller's audio reaches us."""
+
+    SIP = "sip"
+    WEBRTC = "webrtc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One call, as far as it got; written again (same `call_id`) when more is known.
+
+    `first_audio_ms` is from answering to the first audio of the agent.
+    """
+
+    call_id: str
+    tenant: str
+    agent: str
+    agent_version: str
+    subject_id: SubjectId
+    called_number: str
+    transport: Transport
+    started_at: datetime
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: CallOutcome | None = None
+    hangup_cause: HangupCause | None = None
+    reason: str | None = None
+    first_audio_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTimings:
+    """Where the time of a reply went; None where a stage did not run (prepared audio, a greeting).
+
+    `pause_seen_ms`, `audio_ready_ms` and `sent_ms` count from the end of the caller's speech; the others are how
+    long the stage took.
+    """
+
+    pause_seen_ms: int | None = None
+    recognise_queue_ms: int | None = None
+    recognise_compute_ms: int | None = None
+    understand_ms: int | None = None
+    audio_ready_ms: int | None = None
+    sent_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecord:
+    """One committed turn; `agent_text` holds only words that the caller heard."""
+
+    call_id: str
+    tenant: str
+    subject_id: SubjectId
+    seq: int
+    began_at: datetime
+    caller_text: str
+    agent_text: str
+    intent: str | None = None
+    confidence: float | None = None
+    citations: tuple[Citation, ...] = ()
+    was_interrupted: bool = False
+    timings: TurnTimings = TurnTimings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRunRecord:
+    """One call of a tool; its arguments and results are personal content and stay out."""
+
+    call_id: str
+    tenant: str
+    seq: int
+    tool: str
+    began_at: datetime
+    took_ms: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRecord:
+    """One attempt to reach a human."""
+
+    call_id: str
+    tenant: str
+    seq: int
+    destination: str
+    reason: str
+    began_at: datetime
+    took_ms: int
+    outcome: TransferOutcome
+
+
+Record = CallRecord | TurnRecord | ToolRunRecord | TransferRecord

@@ -1,0 +1,41 @@
+"""The supervisor process behind `borough up`: runs the local region until it is told to stop."""
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+
+from provisioning.local.layout import StateLayout
+from provisioning.local.region import RegionOptions, local_region
+
+
+async def supervise(options: RegionOptions) -> None:
+    """Run the region until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with local_region(options):
+        await stop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m provisioning.local", description=__doc__)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--tenants", type=Path, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--capacity", type=int, required=True)
+    parser.add_argument("--no-sip", action="store_true")
+    given = parser.parse_args()
+    options = RegionOptions(
+        layout=StateLayout(given.state),
+        tenants=given.tenants,
+        workers=given.workers,
+        capacity=given.capacity,
+        sip=not given.no_sip,
+    )
+    asyncio.run(supervise(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The schema: every older one becomes exactly the newest, and litestream's rules hold."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from edge.records.database import Cell, DatabaseSettings, Migration, load_migrations, migrate, open_writer
+from edge.records.errors import SchemaTooNewError
+
+MIGRATIONS = load_migrations()
+
+
+def schema_of(connection: apsw.Connection) -> list[tuple[Cell, ...]]:
+    return list(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"))
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS) + 1))
+def test_every_earlier_schema_becomes_the_fresh_one(tmp_path: Path, version: int) -> None:
+    old, fresh = apsw.Connection(str(tmp_path / "old")), apsw.Connection(str(tmp_path / "fresh"))
+    if version:
+        migrate(old, MIGRATIONS[:version])
+    migrate(old, MIGRATIONS)
+    migrate(fresh, MIGRATIONS)
+    assert schema_of(old) == schema_of(fresh)
+    assert old.execute("SELECT version, name FROM schema_versions ORDER BY version").fetchall() == [
+        (step.version, step.name) for step in MIGRATIONS
+    ]
+
+
+def test_a_step_that_fails_leaves_the_schema_before_it(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "x"))
+    migrate(connection, MIGRATIONS)
+    before = schema_of(connection)
+    broken = Migration(
+        version=len(MIGRATIONS) + 1, name="9999_break_all", sql="CREATE TABLE t (a); CREATE TABLE t (a);"
+    )
+    with pytest.raises(apsw.SQLError):
+        migrate(connection, (*MIGRATIONS, broken))
+    assert schema_of(connection) == before
+    assert connection.in_transaction is False
+
+
+def test_a_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "x"))
+    newer = Migration(version=len(MIGRATIONS) + 1, name="9999_add_later", sql="CREATE TABLE later (a)")
+    migrate(connection, (*MIGRATIONS, newer))
+    with pytest.raises(SchemaTooNewError):
+        migrate(connection, MIGRATIONS)
+
+
+def test_a_replicated_database_is_never_checkpointed_by_us(tmp_path: Path) -> None:
+    path = tmp_path / "acme.sqlite3"
+    connection = open_writer(path, DatabaseSettings(is_replicated=True))
+    assert connection.pragma("wal_autocheckpoint") == 0
+    connection.close()
+    assert (tmp_path / "acme.sqlite3-wal").stat().st_size > 0
+
+
+def test_the_database_is_opened_as_written_in_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / "acme.sqlite3"
+    connection = open_writer(path, DatabaseSettings(busy_timeout_s=1.5))
+    pragmas = {
+        name: connection.pragma(name) for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+    }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 1500, "foreign_keys": 1}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_sqlite_has_the_fix_of_the_wal_reset_corruption() -> None:
+    assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)

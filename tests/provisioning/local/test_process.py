@@ -1,0 +1,51 @@
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from provisioning.local.errors import ServiceStartError
+from provisioning.local.process import ServiceSpec, running
+
+WRITES_ITS_PID = "import os,sys,time; open(sys.argv[1],'w').write(str(os.getpid())); time.sleep(60)"
+
+
+def spec_for(tmp_path: Path, code: str, *, ready_within_s: float = 5.0) -> ServiceSpec:
+    marker = tmp_path / "pid"
+
+    async def is_ready() -> bool:
+        return marker.exists()
+
+    return ServiceSpec(
+        name="sleeper",
+        argv=[sys.executable, "-c", code, str(marker)],
+        log=tmp_path / "sleeper.log",
+        is_ready=is_ready,
+        ready_within_s=ready_within_s,
+    )
+
+
+async def test_a_killed_service_is_started_again_and_stopped_at_the_end(tmp_path: Path) -> None:
+    async with running(spec_for(tmp_path, WRITES_ITS_PID)) as service:
+        first = service.pid
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            while service.restarts == 0:
+                await asyncio.sleep(0.01)
+        assert service.pid != first
+    with pytest.raises(ProcessLookupError):
+        os.kill(service.pid, 0)
+
+
+async def test_a_service_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(ServiceStartError, match="no such model"):
+        async with running(spec_for(tmp_path, "raise SystemExit('no such model')")):
+            pass
+
+
+async def test_a_service_that_never_gets_ready_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(ServiceStartError, match="not ready in time"):
+        async with running(spec_for(tmp_path, "import time; time.sleep(60)", ready_within_s=0.3)):
+            pass
