@@ -37,13 +37,18 @@ class UtteranceKind(StrEnum):
     BARGE_IN = "barge_in"
     NOISE = "noise"
     DIGITS = "digits"
+    SILENCE = "silence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """The caller's log of one thing it said; seconds since the answer, by the caller's clock."""
+    """The caller's log of one thing it did; seconds since the answer, by the caller's clock.
+
+    `line` is the place in the scenario; a noise belongs to the line whose answer it disturbs.
+    """
 
     kind: UtteranceKind
+    line: int
     text: str
     start_s: float
     end_s: float
@@ -99,7 +104,7 @@ def pair(caller: Sequence[Span], agent: Sequence[Span], utterances: Sequence[Utt
 
 def _spoken(caller: Sequence[Span], utterances: Sequence[Utterance], index: int) -> Span | None:
     """The speech between the logged start of this utterance and the start of the next."""
-    if utterances[index].kind is UtteranceKind.DIGITS:
+    if utterances[index].kind in {UtteranceKind.DIGITS, UtteranceKind.SILENCE}:
         return None
     since = utterances[index].start_s - LOG_TOLERANCE_S
     until = utterances[index + 1].start_s - LOG_TOLERANCE_S if index + 1 < len(utterances) else float("inf")
@@ -109,13 +114,13 @@ def _spoken(caller: Sequence[Span], utterances: Sequence[Utterance], index: int)
 
 def _turn(utterance: Utterance, spoken: Span | None, agent: Sequence[Span], next_start_s: float) -> Turn:
     if spoken is None:
-        after = tuple(span for span in agent if utterance.end_s <= span.start_s < next_start_s)
+        # A silence is answered while it lasts.
+        since = utterance.start_s if utterance.kind is UtteranceKind.SILENCE else utterance.end_s
+        after = tuple(span for span in agent if since <= span.start_s < next_start_s)
         return Turn(utterance=utterance, spoken=None, agent=after, response_s=None)
     if utterance.kind is UtteranceKind.NOISE:
         return _noise_turn(utterance, spoken, agent, next_start_s)
-    replies = tuple(
-        span for span in agent if spoken.end_s - OVERLAP_ALLOWED_S <= span.start_s < next_start_s
-    )
+    replies = tuple(span for span in agent if spoken.end_s - OVERLAP_ALLOWED_S <= span.start_s < next_start_s)
     cut = any(spoken.start_s < span.start_s < spoken.end_s - OVERLAP_ALLOWED_S for span in agent)
     barge_in = _barge_in_s(spoken, agent) if utterance.kind is UtteranceKind.BARGE_IN else None
     measured = bool(replies) and not cut

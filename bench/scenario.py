@@ -175,7 +175,9 @@ def load_scenarios(path: Path) -> tuple[Scenario, ...]:
         ]
         raise ScenarioError("\n".join(problems)) from error
     _refuse_doubles(path, document)
-    return tuple(_scenario(document, scenario, path.parent) for scenario in document.scenarios if not scenario.text_only)
+    return tuple(
+        _scenario(document, scenario, path.parent) for scenario in document.scenarios if not scenario.text_only
+    )
 
 
 def _composed(path: Path) -> yaml.Node:

@@ -73,14 +73,12 @@ def parse_manifest(text: str) -> ModelManifest:
     """Read the text of a `model.json`. Raises MalformedManifestError."""
     try:
         fields = json.loads(text)
-        if fields["schema"] != MANIFEST_SCHEMA:
-            raise MalformedManifestError(f"schema {fields['schema']!r} is not {MANIFEST_SCHEMA}")
+        _require(fields["schema"] == MANIFEST_SCHEMA, f"schema {fields['schema']!r} is not {MANIFEST_SCHEMA}")
         files = tuple(
             ModelFile(name=_plain_name(file["name"]), sha256=str(file["sha256"]), size_bytes=int(file["size_bytes"]))
             for file in fields["files"]
         )
-        if not files:
-            raise MalformedManifestError("a model has at least one file")
+        _require(bool(files), "a model has at least one file")
         return ModelManifest(
             name=str(fields["name"]),
             kind=ModelKind(fields["kind"]),
@@ -96,7 +94,12 @@ def parse_manifest(text: str) -> ModelManifest:
         raise MalformedManifestError(f"{type(error).__name__}: {error}") from error
 
 
+def _require(is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a condition
+    if not is_so:
+        raise MalformedManifestError(otherwise)
+
+
 def _plain_name(name: str) -> str:
-    if not name or "/" in name or name.startswith("."):
-        raise MalformedManifestError(f"{name!r} is not the name of a file in the model's directory")
+    is_plain = bool(name) and "/" not in name and not name.startswith(".")
+    _require(is_plain, f"{name!r} is not the name of a file in the model's directory")
     return name

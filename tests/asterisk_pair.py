@@ -58,7 +58,11 @@ def free_ports(kind: socket.SocketKind, count: int) -> list[int]:
 
 
 def pair_settings(
-    directory: Path, *, stasis_apps: tuple[str, ...], codecs: tuple[str, ...] = ("ulaw", "alaw"), rtp_timeout_s: int = 30
+    directory: Path,
+    *,
+    stasis_apps: tuple[str, ...],
+    codecs: tuple[str, ...] = ("ulaw", "alaw"),
+    rtp_timeout_s: int = 30,
 ) -> tuple[AsteriskSettings, AsteriskSettings]:
     """Settings of a node and a carrier that know each other."""
     node_sip, carrier_sip = free_ports(socket.SOCK_DGRAM, 2)

@@ -8,12 +8,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from edge.call.ports import MediaLeg
+from edge.call.ports import SAMPLE_RATE_HZ, MediaLeg
 from edge.conversation.dialogue import Speech
+from edge.turn.heard import Clip, heard_text
 
 # 200 ms of audio a mark: fine enough to know which words were heard, cheap enough for a hundred calls.
 PIECE_BYTES = 6_400
 SAMPLE_BYTES = 2
+# Piper's joe speaks 15 characters a second.
+SAMPLES_PER_CHARACTER = SAMPLE_RATE_HZ / 15
 # Between two sentences of one reply.
 SENTENCE_GAP = bytes(2 * 1_920)
 # Asterisk reports a mark when it is due; more than this late means that the playout is stuck.
@@ -30,6 +33,13 @@ class SpokenClip:
     total_samples: int = 0
     heard_samples: int = 0
     is_sent: bool = False
+
+    def as_sent(self) -> Clip:
+        """The clip for the ledger of heard words. While it is still being synthesised its length is guessed from its
+        text, so that the words of its end never count too early."""
+        guessed = int(len(self.text) * SAMPLES_PER_CHARACTER)
+        samples = self.total_samples if self.is_sent else max(self.total_samples, guessed)
+        return Clip(mark="", text=self.text, samples=samples)
 
 
 @dataclass(slots=True)
@@ -65,6 +75,17 @@ class AgentVoice:
             clip.is_sent = True
         await self._until_heard()
         self.is_speaking = False
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds of what was sent that the caller has not heard yet."""
+        return sum(clip.total_samples - clip.heard_samples for clip in self.clips) / SAMPLE_RATE_HZ
+
+    @property
+    def heard_text(self) -> str:
+        """The words of the reply that the caller has heard."""
+        parts = (heard_text([clip.as_sent()], clip.heard_samples) for clip in self.clips)
+        return " ".join(part for part in parts if part)
 
     async def silence(self) -> None:
         """Stop at once; what was not heard will never be."""

@@ -136,6 +136,7 @@ class Intent:
     """
 
     name: str
+    title: str
     examples: tuple[str, ...]
     answers: tuple[Answer, ...] = ()
     item: str | None = None
@@ -161,6 +162,7 @@ class Consent:
 
     prompt: str
     again: str
+    accepted: str
     declined: str
 
 
@@ -223,10 +225,13 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """Everything that makes one agent of a tenant."""
+    """Everything that makes one agent of a tenant. `numbers` are answered by it; `human` is a SIP URI or a number that
+    the trunk can reach."""
 
     tenant: str
+    title: str
     name: str
+    numbers: tuple[str, ...]
     timezone: str
     language: str
     voice: str
@@ -243,3 +248,16 @@ class Agent:
 
     def intent(self, name: str) -> Intent | None:
         return next((intent for intent in self.intents if intent.name == name), None)
+
+
+def texts_of(act: StepAct) -> tuple[str, ...]:
+    """Return the templates a step may speak."""
+    match act:
+        case Ask(prompt=prompt, reprompts=reprompts):
+            return (prompt, *reprompts)
+        case Confirm(prompt=prompt):
+            return (prompt,)
+        case UseTool(filler=filler, failed=failed):
+            return (filler, failed)
+        case Say(text=text) | HandOver(text=text) | Finish(text=text):
+            return (text,)

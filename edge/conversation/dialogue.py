@@ -112,6 +112,27 @@ class Exchange:
     intent: str
 
 
+class PendingKind(StrEnum):
+    """A question of the agent outside any flow, which a yes or a name answers."""
+
+    CONSENT = "consent"
+    MEANING = "meaning"
+    HUMAN = "human"
+    ITEM = "item"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What the agent asked last. `intent` and `item_id`: what a yes stands for (MEANING), what the item is wanted for
+    (ITEM); `choices`: ids of the items that were offered. `is_heard` is False when the caller cannot have heard the whole question: then a yes answers nothing."""
+
+    kind: PendingKind
+    intent: str = ""
+    item_id: str | None = None
+    choices: tuple[str, ...] = ()
+    is_heard: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialogueState:
     """Where a conversation stands between two turns."""
@@ -124,6 +145,8 @@ class DialogueState:
     misunderstandings: int = 0
     expectation: Expectation = Expectation()
     last_speech: str = ""
+    pending: Pending | None = None
+    has_consent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

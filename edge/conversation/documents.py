@@ -302,10 +302,14 @@ class _Tenant:
             language=spec.language,
             voice=spec.voice,
             greeting=spec.greeting,
+            numbers=tuple(spec.numbers),
+            title=tenant.spec.title,
             human=spec.human,
             consent=None
             if consent is None
-            else Consent(prompt=consent.prompt, again=consent.again, declined=consent.declined),
+            else Consent(
+                prompt=consent.prompt, again=consent.again, accepted=consent.accepted, declined=consent.declined
+            ),
             sources=tuple(
                 KnowledgeSource(name=part.name, path=self._directory / part.file, mention=part.mention)
                 for part in spec.knowledge
@@ -380,6 +384,7 @@ def _act(part: schema.StepPart) -> StepAct:
 def _intent(name: str, part: schema.IntentPart) -> Intent:
     return Intent(
         name=name,
+        title=part.title or name.replace("_", " "),
         examples=tuple(part.examples),
         answers=_answers(part),
         item=part.item,

@@ -22,6 +22,8 @@ _MONTHS = {
         "january february march april may june july august september october november december".split(), start=1
     )
 }
+
+
 class FactKind(StrEnum):
     """What a fact measures."""
 

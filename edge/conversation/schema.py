@@ -21,7 +21,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_lengt
 Value = Annotated[str, BeforeValidator(_as_text)]
 Texts = Annotated[list[Text], BeforeValidator(_as_list)]
 Names = Annotated[list[Name], BeforeValidator(_as_list)]
-SipUri = Annotated[str, StringConstraints(pattern=r"^sips?:[^\s@]+@[^\s@]+$")]
+TelephoneNumber = Annotated[str, StringConstraints(pattern=r"^\+?[0-9]{2,15}$")]
+Destination = Annotated[str, StringConstraints(pattern=r"^(sips?:[^\s@]+@[^\s@]+|\+?[0-9]{2,15})$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -117,6 +118,7 @@ class AnswerPart(Part):
 
 class IntentPart(Part):
     examples: Annotated[list[Text], Field(min_length=1)]
+    title: Text | None = None
     answer: Text | list[AnswerPart] | None = None
     item: Name | None = None
     knowledge: Name | None = None
@@ -143,6 +145,7 @@ class SourcePart(Part):
 class ConsentPart(Part):
     prompt: Text
     again: Text
+    accepted: Text
     declined: Text
 
 
@@ -172,7 +175,8 @@ class AgentSpec(Part):
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
     voice: str = ""
     greeting: Text
-    human: SipUri
+    numbers: list[TelephoneNumber] = []
+    human: Destination
     consent: ConsentPart | None = None
     knowledge: list[SourcePart] = []
     intents: dict[Name, IntentPart] = {}

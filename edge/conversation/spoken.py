@@ -42,11 +42,21 @@ def money(value: Decimal) -> str:
 
 
 def digits(text: str) -> str:
-    """Return digits one by one: "four, two, seven, seven", in groups of at most four."""
+    """Return digits one by one: "four two seven seven", in groups of at most four."""
     names = [_UNITS[int(character)] for character in text if character.isdigit()]
-    size = 3 if len(names) in {3, 6, 9, 10} else 4
-    groups = [" ".join(names[start : start + size]) for start in range(0, len(names), size)]
+    groups: list[str] = []
+    for size in _groups(len(names)):
+        groups.append(" ".join(names[:size]))
+        names = names[size:]
     return ", ".join(groups)
+
+
+def _groups(length: int) -> list[int]:
+    """Return how many digits are said in one breath: telephone numbers as 3-3-4, the rest in threes or fours."""
+    if length == 10:
+        return [3, 3, 4]
+    size = 3 if length in {3, 6, 9} else 4
+    return [size] * (length // size) + ([length % size] if length % size else [])
 
 
 def formatted(value: str, style: str) -> str:

@@ -1,0 +1,1 @@
+"""The inference service of a node and its client: recognise, synthesise, generate, embed."""

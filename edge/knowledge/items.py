@@ -112,16 +112,17 @@ def _item(path: Path, line: int, row: Mapping[str, object], source: str) -> Item
         raise KnowledgeInvalidError(path, line, f"version must be a whole number from 1, not {version!r}")
     attributes = {str(key): _plain(value) for key, value in extra.items()}
     title = _text(path, line, row, "title")
+    answer = _text(path, line, row, "answer")
     return Item(
         id=_text(path, line, row, "id"),
         version=int(version),
         title=title,
         source=source,
-        answer=_text(path, line, row, "answer"),
+        answer=answer,
         aliases=_texts(row.get("aliases")),
         questions=_texts(row.get("questions")),
         group=_plain(row.get("group")) or None,
-        attributes={**attributes, "title": title},
+        attributes={**attributes, "title": title, "description": answer},
         valid_from=_date(path, line, row, "valid_from"),
         valid_until=_date(path, line, row, "valid_until"),
     )

@@ -148,8 +148,6 @@ def _starts_number(token: str) -> bool:
     return token in _UNITS or token in _TEENS or token in _TENS
 
 
-
-
 def with_numerals(text: str) -> str:
     """Return the words with every number as a numeral: "the fifty-five inch" is "the 55 inch"."""
     return " ".join(_numeral(token) for token in read_numbers(text))

@@ -15,7 +15,9 @@ _BUDGET_S = 60.0
 _PROBE = "How much does it cost to open an account on Saturday?"
 
 
-async def embed_texts(texts: Sequence[str], embedder: Embedder, *, tenant: str, cache: Path | None) -> NDArray[np.float32]:
+async def embed_texts(
+    texts: Sequence[str], embedder: Embedder, *, tenant: str, cache: Path | None
+) -> NDArray[np.float32]:
     """Return one unit vector a text, shape (len(texts), dimensions), from `cache` where they stand already.
 
     The cache's key covers the texts and the model: a probe sentence tells models apart.

@@ -168,10 +168,13 @@ class _Files:
 
 
 def _write_one(connection: apsw.Connection, record: Record, path: Path) -> RecordsError | None:
+    # Not apsw's `with connection`: a full disk ends the whole transaction, and it then reports the lost savepoint.
+    connection.execute("SAVEPOINT record")
     try:
-        with connection:  # a savepoint
-            rows.write(connection, record)
+        rows.write(connection, record)
+        connection.execute("RELEASE record")
     except (apsw.ConstraintError, apsw.MismatchError) as error:
+        connection.execute("ROLLBACK TO record; RELEASE record")
         rejected = from_sqlite(error, path)
         rejected.__cause__ = error
         return rejected

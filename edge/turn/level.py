@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 SILENCE_DBFS = -100.0
+TYPICAL_PLAYOUT_DBFS = -20.0
+"""Prepared and synthesised speech is about this loud."""
+
 _FULL_SCALE_SQUARED = 32768.0 * 32768.0
 # A line cannot be told from digital silence below this: mu-law's smallest step is about -72 dBFS.
 _LOWEST_FLOOR_DBFS = -70.0
 # A floor above this is not noise but somebody talking without a breath.
 _HIGHEST_FLOOR_DBFS = -35.0
+# Silence between our words says nothing about the echo.
+_LOWEST_TEACHING_DBFS = -50.0
+# Of a 20 ms frame. Up within 0.3 s, down within 2 s: the bar must lie above the loud syllables of an echo, whose gaps
+# say nothing.
+_RISING_RATE = 0.08
+_FALLING_RATE = 0.012
 
 
 def level_dbfs(samples: NDArray[np.float32]) -> float:
@@ -51,7 +60,7 @@ class NoiseFloor:
         if self._seen == self._WINDOW_LEVELS:
             self._minima.append(self._window_minimum)
             self._window_minimum, self._seen = 0.0, 0
-            self.dbfs = min(_HIGHEST_FLOOR_DBFS, min(self._minima))
+            self.dbfs = min(_HIGHEST_FLOOR_DBFS, *self._minima)
         elif self._window_minimum < self.dbfs:
             self.dbfs = self._window_minimum
 
@@ -63,7 +72,8 @@ class EchoSettings:
     initial_coupling_db: float = -24.0
     """Assumed until measured: a poor two-wire hybrid returns our voice at -20 to -30 dB."""
     lowest_coupling_db: float = -60.0
-    highest_coupling_db: float = -14.0
+    highest_coupling_db: float = -15.0
+    """Above this a quiet caller could not interrupt any more."""
     margin_db: float = 8.0
     """A caller must be this much above the expected echo."""
     tail_s: float = 0.3
@@ -75,7 +85,10 @@ class EchoSettings:
 
 
 class EchoEstimate:
-    """The level that an echo of our playout may have now, learnt from how much of it really comes back."""
+    """The level that an echo of our playout may have now, learnt from how much of it really comes back.
+
+    Starts careful and learns within the second or two of the greeting that most lines have no echo worth the name.
+    """
 
     def __init__(self, settings: EchoSettings | None = None) -> None:
         self._settings = settings or EchoSettings()
@@ -88,21 +101,33 @@ class EchoEstimate:
         """How much quieter than our playout its echo is."""
         return self._coupling_db
 
-    def minimum_dbfs(self, playout_dbfs: float, duration_s: float) -> float:
-        """Level that speech must exceed during the next `duration_s`, while `playout_dbfs` is being played."""
+    def minimum_dbfs(self, playout_dbfs: float, *, duration_s: float = 0.02) -> float:
+        """Level that speech must exceed in the next `duration_s`; `playout_dbfs` is played now (SILENCE_DBFS if none).
+
+        TYPICAL_PLAYOUT_DBFS will do where the level of the clip is not known.
+        """
         self._recent.append((playout_dbfs, duration_s))
         self._recent_s += duration_s
-        while self._recent and self._recent_s - self._recent[0][1] >= self._settings.tail_s:
+        while self._recent_s - self._recent[0][1] >= self._settings.tail_s:
             self._recent_s -= self._recent.popleft()[1]
-        loudest = max(level for level, _ in self._recent)
-        return loudest + self._coupling_db + self._settings.margin_db
+        loudest = self._loudest()
+        return loudest + self._coupling_db + self._settings.margin_db if loudest > SILENCE_DBFS else SILENCE_DBFS
 
     def learn(self, received_dbfs: float, *, is_caller_speaking: bool) -> None:
-        """Take the level of what came back. Falls fast (a line without echo), rises slowly (a caller is not echo)."""
-        loudest = max((level for level, _ in self._recent), default=SILENCE_DBFS)
-        if loudest < -50.0 or is_caller_speaking:
+        """Take the level of what came back in one frame; what a caller says over us teaches nothing."""
+        loudest = self._loudest()
+        if loudest < _LOWEST_TEACHING_DBFS or is_caller_speaking:
             return
-        observed = received_dbfs - loudest
-        rate = 0.03 if observed < self._coupling_db else 0.02
-        moved = self._coupling_db + rate * (observed - self._coupling_db)
+        change = received_dbfs - loudest - self._coupling_db
+        moved = self._coupling_db + (_RISING_RATE if change > 0 else _FALLING_RATE) * change
         self._coupling_db = min(self._settings.highest_coupling_db, max(self._settings.lowest_coupling_db, moved))
+
+    def confirmed(self, received_dbfs: float) -> None:
+        """Take the level of a sound that proved to be our echo (`barge_in.Finding.ECHO`): it must not stop us again."""
+        loudest = self._loudest()
+        if loudest > SILENCE_DBFS:
+            observed = min(self._settings.highest_coupling_db, received_dbfs - loudest)
+            self._coupling_db = max(self._coupling_db, observed)
+
+    def _loudest(self) -> float:
+        return max((level for level, _ in self._recent), default=SILENCE_DBFS)

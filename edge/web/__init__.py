@@ -1,0 +1,1 @@
+"""The node's web page: calls from a browser, shown live."""

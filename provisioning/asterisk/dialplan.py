@@ -16,8 +16,9 @@ from provisioning.asterisk.settings import (
     NodeDialplan,
 )
 
-# Numbers and names; SIP users with other characters are refused as unallocated.
-_ANY_NUMBER = "_[+0-9A-Za-z]!"
+# Numbers and names; SIP users of other characters are refused as unallocated. A name has two letters at least: `h`, `i`
+# and `t` are extensions that Asterisk itself runs, `h` after every call.
+_ANY_NUMBER = ("_[+0-9*#]!", "_[A-Za-z][-+.0-9A-Za-z]!")
 
 
 def node_dialplan(dialplan: NodeDialplan) -> str:
@@ -29,20 +30,26 @@ def node_dialplan(dialplan: NodeDialplan) -> str:
     lines += [
         "",
         "[incoming]",
-        f"exten = {_ANY_NUMBER},1,Set(GLOBAL(TURN)=$[(${{GLOBAL(TURN)}} + 1) % {count}])",
-        " same = n,Set(offered=${GLOBAL(TURN)})",
-        " same = n,Set(refusals=0)",
-        # The called number is in the event's dialplan.exten; as an argument a comma in it would add arguments.
-        " same = n(offer),Stasis(${APP_${offered}},inbound)",
-        ' same = n,GotoIf($["${CHANNEL(state)}" = "Up"]?over)',
-        f" same = n,Set(offered=$[(${{offered}} + 1) % {count}])",
-        " same = n,Set(refusals=$[${refusals} + 1])",
-        f" same = n,GotoIf($[${{refusals}} < {count}]?offer)",
-        " same = n,Hangup(34)",
-        " same = n(over),Hangup(16)",
+        *(line for pattern in _ANY_NUMBER for line in _offer(pattern, count)),
         "",
     ]
     return "\n".join(lines)
+
+
+def _offer(pattern: str, count: int) -> list[str]:
+    return [
+        f"exten = {pattern},1,Set(GLOBAL(TURN)=$[(${{GLOBAL(TURN)}} + 1) % {count}])",
+        " same = n,Set(offered=${GLOBAL(TURN)})",
+        " same = n,Set(refusals=0)",
+        # The called number is in the event's dialplan.exten; as an argument a comma in it would add arguments.
+        " same = n(next),Stasis(${APP_${offered}},inbound)",
+        ' same = n,GotoIf($["${CHANNEL(state)}" = "Up"]?over)',
+        f" same = n,Set(offered=$[(${{offered}} + 1) % {count}])",
+        " same = n,Set(refusals=$[${refusals} + 1])",
+        f" same = n,GotoIf($[${{refusals}} < {count}]?next)",
+        " same = n,Hangup(34)",
+        " same = n(over),Hangup(16)",
+    ]
 
 
 def carrier_dialplan(dialplan: CarrierDialplan) -> str:
@@ -74,8 +81,11 @@ def carrier_dialplan(dialplan: CarrierDialplan) -> str:
             " same = n,Wait(120)",
             f"exten = {ECHO_NUMBER},1,Answer()",
             " same = n,Echo()",
-            f"exten = {_ANY_NUMBER},1,Stasis({dialplan.human_app},human)",
-            " same = n,Hangup(20)",
+            *(
+                line
+                for pattern in _ANY_NUMBER
+                for line in (f"exten = {pattern},1,Stasis({dialplan.human_app},human)", " same = n,Hangup(20)")
+            ),
             "",
         ]
     )

@@ -6,44 +6,34 @@ AsteriskError
 └── AsteriskStartError     the process did not become ready, or ended
 """
 
-from enum import StrEnum
+from contract.errors import Blame, BoroughError
 
 
-class Blame(StrEnum):
-    """Who can put it right."""
+class AsteriskError(BoroughError):
+    """Base of this tree; the hint depends on the case and is part of the message."""
 
-    LOCAL = "local"
-    REMOTE = "remote"
-    OPERATOR = "operator"
-
-
-class AsteriskError(Exception):
-    """Base of this tree; `hint` says what to do about it."""
-
-    code = "asterisk"
-    blame = Blame.LOCAL
+    code = "asterisk.error"
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(f"{message}\nhint: {hint}")
-        self.message = message
-        self.hint = hint
+        self.advice = hint
 
 
 class AsteriskImageError(AsteriskError):
     """The root image cannot be built or is not usable."""
 
-    code = "asterisk_image"
+    code = "asterisk.image"
     blame = Blame.OPERATOR
 
 
 class AsteriskSettingsError(AsteriskError):
     """The settings contradict themselves."""
 
-    code = "asterisk_settings"
+    code = "asterisk.settings"
     blame = Blame.OPERATOR
 
 
 class AsteriskStartError(AsteriskError):
     """The process did not become ready in time, or ended by itself."""
 
-    code = "asterisk_start"
+    code = "asterisk.start"

@@ -170,7 +170,8 @@ def _run(command: list[str], *, timeout_s: float) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
         raise AsteriskImageError(
-            f"{command[0]} did not finish in {timeout_s:.0f} s", hint="check the line to the Debian mirror and try again"
+            f"{command[0]} did not finish in {timeout_s:.0f} s",
+            hint="check the line to the Debian mirror and try again",
         ) from error
     if done.returncode != 0:
         tail = "\n".join(done.stderr.splitlines()[-8:])

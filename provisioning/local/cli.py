@@ -31,7 +31,9 @@ def setup(state: Path, as_json: bool) -> None:
 
 @click.command()
 @state_option
-@click.option("--tenants", type=click.Path(path_type=Path, exists=True), default=EXAMPLE_TENANTS, help="tenant documents")
+@click.option(
+    "--tenants", type=click.Path(path_type=Path, exists=True), default=EXAMPLE_TENANTS, help="tenant documents"
+)
 @click.option("--workers", type=click.IntRange(1, 64), default=DEFAULT_WORKERS, show_default=True)
 @click.option("--capacity", type=click.IntRange(1, 1000), default=DEFAULT_CAPACITY, show_default=True)
 @json_option

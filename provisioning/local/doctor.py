@@ -57,9 +57,7 @@ def _cores() -> Finding:
 def _memory() -> Finding:
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     is_ok = gib >= NEEDED_MEMORY_GIB
-    return Finding(
-        check="memory", is_ok=is_ok, seen=f"{gib:.1f} GiB", fix=f"give the machine {NEEDED_MEMORY_GIB} GiB"
-    )
+    return Finding(check="memory", is_ok=is_ok, seen=f"{gib:.1f} GiB", fix=f"give the machine {NEEDED_MEMORY_GIB} GiB")
 
 
 def _disk(root: Path) -> Finding:
@@ -79,7 +77,9 @@ def _clock() -> Finding:
         worst = max(worst, time.monotonic() - started - 0.02)
     is_ok = worst <= TOLERATED_OVERSLEEP_S
     seen = f"20 ms sleeps are at most {worst * 1000:.1f} ms late"
-    return Finding(check="timer", is_ok=is_ok, seen=seen, fix="give the machine dedicated cores; something else is busy")
+    return Finding(
+        check="timer", is_ok=is_ok, seen=seen, fix="give the machine dedicated cores; something else is busy"
+    )
 
 
 def _image_requirements() -> Finding:
@@ -97,6 +97,4 @@ def _image(layout: StateLayout) -> Finding:
 
 def _models(layout: StateLayout) -> Finding:
     present = sorted(path.parent.name for path in layout.models.glob("*/model.json"))
-    return Finding(
-        check="models", is_ok=bool(present), seen=", ".join(present) or "none", fix="borough models fetch"
-    )
+    return Finding(check="models", is_ok=bool(present), seen=", ".join(present) or "none", fix="borough models fetch")

@@ -34,6 +34,22 @@ RTP_PORTS = 2_000
 NODE_RTP_FIRST = 20_000
 CARRIER_RTP_FIRST = 24_000
 VAD_MODEL = "silero-vad"
+INFERENCE_SETTINGS = """\
+socket = "{socket}"
+store = "{store}"
+
+[[asr]]
+model = "whisper-tiny.en"
+
+[[tts]]
+model = "en_US-joe-medium"
+
+[llm]
+model = "smollm2-135m-instruct"
+
+[embedding]
+model = "minilm-l6-v2"
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +126,9 @@ async def local_region(options: RegionOptions) -> AsyncIterator[Region]:
         asterisk = None
         if options.sip:
             root = await asyncio.to_thread(ensure_image, state_directory=layout.images)
-            asterisk = await stack.enter_async_context(AsteriskInstance(root, _asterisk_settings(options, carrier_sip_port)))
+            asterisk = await stack.enter_async_context(
+                AsteriskInstance(root, _asterisk_settings(options, carrier_sip_port))
+            )
         inference = await stack.enter_async_context(running(_inference(layout)))
         web_ports = tuple(free_port(socket.SOCK_STREAM) for _ in range(options.workers))
         settings = asterisk.settings if asterisk else None
@@ -162,7 +180,9 @@ def _asterisk_settings(options: RegionOptions, carrier_sip_port: int) -> Asteris
 
 def _inference(layout: StateLayout) -> ServiceSpec:
     listen = layout.run / "inference.sock"
-    config = write_toml(layout.run / "inference.toml", {"service": {"socket": listen}, "models": {"store": layout.models}})
+    config = write_toml(
+        layout.run / "inference.toml", {"service": {"socket": listen}, "models": {"store": layout.models}}
+    )
 
     async def is_ready() -> bool:
         return await _accepts(listen)

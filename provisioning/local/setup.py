@@ -24,7 +24,7 @@ def prepare_machine(layout: StateLayout, console: Console) -> dict[str, float]:
         if entry.is_default:
             started = time.monotonic()
             with console.status(f"model {entry.name}"):
-                fetch(store, entry.name, lambda line: console.log(line))
+                fetch(store, entry.name, console.log)
             seconds[entry.name] = round(time.monotonic() - started, 1)
             console.print(f"model {entry.name}  {seconds[entry.name]} s")
     started = time.monotonic()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from provisioning.errors import ModelConversionError
 
 Tensor = NDArray[np.float32]
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8")}
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

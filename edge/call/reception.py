@@ -1,0 +1,229 @@
+"""Takes calls in: finds the agent for a number, takes a slot before answering, builds the session and runs it.
+
+A call that has no agent or no slot is refused before it is answered. The same path serves SIP and WebRTC; they differ
+in who carries the audio.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import structlog
+
+from edge.call.errors import NoCapacityError, UnknownNumberError
+from edge.call.history import CallFacts, CallHistory
+from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
+from edge.call.observer import CallObserver, NobodyWatches
+from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
+from edge.call.preparation import Preparer
+from edge.call.session import CallParts, CallSession
+from edge.call.slots import SlotLedger
+from edge.conversation.conversation import AgentConversation
+from edge.conversation.tools import ToolBox
+from edge.observability.logs import bind_call
+from edge.observability.metrics import CallMetrics
+from edge.records.model import Record, Transport
+from edge.records.subjects import name_subject
+from edge.speech.prepared import PreparedAudio
+from edge.telephony.errors import CallerGoneError, TelephonyError
+from edge.telephony.inbound import InboundCall, InboundCalls
+from edge.turn.activity import SpeechActivity
+from edge.turn.vad import SileroDetector, SileroModel
+from edge.web.calls import AgentListing, WebCall
+
+log = structlog.get_logger(__name__)
+
+# A caller on the page has no number.
+WEB_CALLER = "anonymous@web"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedAgent:
+    """An agent that this worker answers for."""
+
+    conversation: AgentConversation
+    tools: ToolBox
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls whom, over what."""
+
+    call_id: str
+    caller_number: str
+    called_number: str
+    transport: Transport
+    leg: MediaLeg
+    control: CallControl
+    observer: CallObserver = field(default_factory=NobodyWatches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """What all calls of a worker share."""
+
+    agents: Sequence[ServedAgent]
+    transcriber: Transcriber
+    audio: PreparedAudio
+    vad: SileroModel
+    slots: SlotLedger
+    metrics: CallMetrics
+    keep: Callable[[Record], None]
+    subject_key: bytes
+    running: dict[str, CallSession] = field(default_factory=dict)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, inbound: InboundCalls, call: InboundCall) -> None:
+        """Answer and carry a SIP call, or refuse it; while closing, leave it to the next worker."""
+        lifecycle = CallLifecycle()
+        if self.closing.is_set():
+            await inbound.decline(call)
+            return
+        try:
+            agent = self._by_number(call.called_number)
+            slot = self.slots.take()
+        except UnknownNumberError:
+            await self._refuse(inbound, call, lifecycle.advance(CallEvent.NUMBER_UNKNOWN))
+            return
+        except NoCapacityError:
+            await self._refuse(inbound, call, lifecycle.advance(CallEvent.SLOT_REFUSED))
+            return
+        with slot:
+            lifecycle.advance(CallEvent.SLOT_TAKEN)
+            try:
+                async with inbound.accept(call) as (leg, control):
+                    caller = Caller(
+                        call_id=call.call_id,
+                        caller_number=call.caller_number,
+                        called_number=call.called_number,
+                        transport=Transport.SIP,
+                        leg=leg,
+                        control=control,
+                    )
+                    await self._carry(agent, caller, lifecycle)
+            except CallerGoneError:
+                self.metrics.calls_refused.labels(reason="caller_gone").inc()
+            except TelephonyError as error:
+                log.warning("call_setup_failed", code=error.code, detail=str(error))
+                self.metrics.calls_refused.labels(reason="setup_failed").inc()
+
+    def admit(self, agent: str) -> AbstractContextManager[object]:  # noqa: ARG002 - tenants will have shares of slots
+        """Take a slot for a call from the page (`edge.web.calls.WebCallAcceptor`). Raises NoCapacityError."""
+        try:
+            if self.closing.is_set():
+                raise NoCapacityError("the node is stopping")
+            return self.slots.take()
+        except NoCapacityError:
+            self.metrics.calls_refused.labels(reason="no_capacity").inc()
+            raise
+
+    async def drain(self, within_s: float) -> int:
+        """Take no more calls and let running ones end; returns how many had to be ended."""
+        self.closing.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.running:
+                    self._idle.clear()
+                    await self._idle.wait()
+        left = list(self.running.values())
+        for session in left:
+            session.drain()
+        return len(left)
+
+    async def run(self, call: WebCall) -> None:
+        """Carry a call from the page."""
+        agent = next(served for served in self.agents if _listed_name(served) == call.agent)
+        caller = Caller(
+            call_id=call.call_id,
+            caller_number=WEB_CALLER,
+            called_number=call.agent,
+            transport=Transport.WEBRTC,
+            leg=call.leg,
+            control=call.control,
+            observer=call.observer,
+        )
+        lifecycle = CallLifecycle()
+        lifecycle.advance(CallEvent.SLOT_TAKEN)
+        await self._carry(agent, caller, lifecycle)
+
+    async def _carry(self, served: ServedAgent, caller: Caller, lifecycle: CallLifecycle) -> None:
+        agent = served.conversation.agent
+        bind_call(call_id=caller.call_id, tenant=agent.tenant)
+        facts = CallFacts(
+            call_id=caller.call_id,
+            tenant=agent.tenant,
+            agent=agent.name,
+            agent_version=served.version,
+            subject_id=name_subject(caller.caller_number, self.subject_key),
+            called_number=caller.called_number,
+            transport=caller.transport,
+        )
+        preparer = Preparer(
+            transcriber=self.transcriber,
+            responder=served.conversation,
+            audio=self.audio,
+            now=time.monotonic,
+            voice=agent.voice,
+            language=agent.language,
+            hints=agent.hints,
+        )
+        session = CallSession(
+            CallParts(
+                facts=facts,
+                leg=caller.leg,
+                control=caller.control,
+                conversation=served.conversation,
+                preparer=preparer,
+                activity=SpeechActivity(SileroDetector(self.vad)),
+                history=CallHistory(facts, self.keep, self.metrics, time.monotonic),
+                observer=caller.observer,
+                run_tool=served.tools.run,
+                human=agent.human,
+                filler=agent.phrases.filler[0],
+                now=time.monotonic,
+            ),
+            lifecycle,
+        )
+        self.running[caller.call_id] = session
+        self.metrics.slots_used.set(self.slots.in_use())
+        try:
+            outcome = await session.run()
+        finally:
+            del self.running[caller.call_id]
+            if not self.running:
+                self._idle.set()
+        log.info("call_ended", outcome=outcome.value, transport=caller.transport.value)
+
+    async def _refuse(self, inbound: InboundCalls, call: InboundCall, actions: tuple[CallAction, ...]) -> None:
+        is_full = CallAction.REFUSE_CONGESTION in actions
+        self.metrics.calls_refused.labels(reason="no_capacity" if is_full else "unknown_number").inc()
+        await inbound.reject(call, HangupCause.NO_CIRCUIT if is_full else HangupCause.UNALLOCATED_NUMBER)
+
+    def _by_number(self, number: str) -> ServedAgent:
+        digits = number.removeprefix("+")
+        for served in self.agents:
+            if digits in {own.removeprefix("+") for own in served.conversation.agent.numbers}:
+                return served
+        raise UnknownNumberError("no agent answers the called number")
+
+
+def _listed_name(served: ServedAgent) -> str:
+    agent = served.conversation.agent
+    return f"{agent.tenant}/{agent.name}"
+
+
+def listings(agents: Sequence[ServedAgent]) -> tuple[AgentListing, ...]:
+    """The agents as the page offers them."""
+    return tuple(
+        AgentListing(
+            name=_listed_name(served),
+            title=served.conversation.agent.title,
+            description=served.conversation.agent.greeting,
+        )
+        for served in agents
+    )

@@ -1,0 +1,422 @@
+"""One call from greeting to end: lifecycle, turns, tools, transfer, record.
+
+Everything that happens arrives in one inbox and is handled in order by one task (`call:<id>`); whatever takes time runs
+in a task of the call's group and posts its result. So no state of a call is ever shared between tasks.
+
+Tasks: `legs` pumps audio events in, `ended` waits for the hang-up, `tick` posts the time, `preparation`, `synthesis`,
+`playout`, `tool`, `transfer` come and go. All end with the call.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from edge.call.history import CallFacts, CallHistory
+from edge.call.inbox import (
+    CallerGone,
+    Drained,
+    Happening,
+    PlayoutEnded,
+    PreparationFinished,
+    Tick,
+    ToolFinished,
+    TransferFinished,
+)
+from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle, CallState
+from edge.call.observer import CallActivity, CallEnded, CallObserver, StateChanged
+from edge.call.ports import (
+    AudioReceived,
+    CallControl,
+    DigitPressed,
+    HangupCause,
+    LegClosed,
+    MediaLeg,
+    PlayoutReached,
+    Priority,
+    Purpose,
+    TransferOutcome,
+)
+from edge.call.preparation import Preparer
+from edge.call.turn import FinishedTurn
+from edge.call.turns import TurnParts, TurnTaking
+from edge.call.watchdog import Alarm, Watchdog, WatchdogSettings
+from edge.conversation.dialogue import (
+    CallOutcome,
+    DialogueState,
+    EndCall,
+    Escalate,
+    Reply,
+    RunTool,
+    Speech,
+    SpeechSource,
+    ToolResult,
+    Understanding,
+)
+from edge.turn.activity import SpeechActivity
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.1
+# Audio that is this late counts as silence, so that a caller never seems to speak for want of frames.
+MISSING_AUDIO_S = 0.2
+TRANSFER_RING_S = 25.0
+HANG_UP_WITHIN_S = 5.0
+INBOX_LIMIT = 2_000
+SORRY_STUCK = "I'm sorry, I have a technical problem. Let me get someone to help you."
+
+
+class Conversation(Protocol):
+    """What a call needs of a conversation (`edge.conversation.conversation.AgentConversation`)."""
+
+    def opening(self) -> Reply: ...
+
+    async def respond(self, state: DialogueState, heard: str, purpose: Purpose) -> Reply: ...
+
+    async def digits(self, state: DialogueState, digits: str, purpose: Purpose) -> Reply: ...
+
+    async def after_tool(self, state: DialogueState, result: ToolResult) -> Reply: ...
+
+    def after_transfer_failed(self, state: DialogueState, outcome: TransferOutcome) -> Reply: ...
+
+    def no_input(self, state: DialogueState, count: int) -> Reply: ...
+
+    def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState: ...
+
+
+ToolRunner = Callable[[str, Mapping[str, str], str], Awaitable[ToolResult]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallParts:
+    """What a call is made of. `run_tool` takes tool, arguments and an idempotency key; it never raises."""
+
+    facts: CallFacts
+    leg: MediaLeg
+    control: CallControl
+    conversation: Conversation
+    preparer: Preparer
+    activity: SpeechActivity
+    history: CallHistory
+    observer: CallObserver
+    run_tool: ToolRunner
+    human: str
+    filler: str
+    now: Callable[[], float]
+    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
+
+
+class CallSession:
+    """Runs one answered call; `run` returns how it ended."""
+
+    def __init__(self, parts: CallParts, lifecycle: CallLifecycle) -> None:
+        """`lifecycle` is CONNECTING: a slot is held and the audio path is there."""
+        self._parts = parts
+        self._lifecycle = lifecycle
+        self._inbox: asyncio.Queue[Happening] = asyncio.Queue(INBOX_LIMIT)
+        self._watchdog = Watchdog(parts.watchdog, started=parts.now())
+        self._silences = 0
+        self._outcome = CallOutcome.CONTAINED
+        self._reason = "caller_hung_up"
+        self._waiting_reply: Reply | None = None
+        self._cause = HangupCause.NORMAL
+
+    async def run(self) -> CallOutcome:
+        """Greet, converse, end. Whatever breaks ends this call and no other; the record is closed in any case."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self._turns = TurnTaking(self._turn_parts(tasks))
+                for work, name in ((self._pump(), "legs"), (self._wait_ended(), "ended"), (self._tick(), "tick")):
+                    self._spawn(work, name)
+                self._parts.history.opened()
+                self._advance(CallEvent.ANSWERED)
+                await self._handle_inbox()
+                self._stop()
+        except* _CallOverError:
+            pass
+        except* Exception as group:
+            log.exception("call_failed")
+            self._outcome, self._reason = CallOutcome.FAILED, type(group.exceptions[0]).__name__
+            self._cause = HangupCause.TEMPORARY_FAILURE
+        finally:
+            await self._close()
+        return self._outcome
+
+    def drain(self) -> None:
+        """The node stops: end this call now, with a word to the caller if there is time."""
+        self._post(Drained())
+
+    def _turn_parts(self, tasks: asyncio.TaskGroup) -> TurnParts:
+        parts = self._parts
+        return TurnParts(
+            leg=parts.leg,
+            activity=parts.activity,
+            preparer=parts.preparer,
+            history=parts.conversation,
+            listener=self,
+            observer=parts.observer,
+            watchdog=self._watchdog,
+            tasks=tasks,
+            post=self._post,
+            now=parts.now,
+            tenant=parts.facts.tenant,
+            call_id=parts.facts.call_id,
+        )
+
+    # What comes in.
+
+    def _post(self, happening: Happening) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self._inbox.put_nowait(happening)
+
+    async def _pump(self) -> None:
+        while True:
+            event = await self._parts.leg.receive()
+            await self._inbox.put(event)
+            if isinstance(event, LegClosed):
+                return
+
+    async def _wait_ended(self) -> None:
+        await self._parts.control.wait_until_ended()
+        self._post(CallerGone())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._post(Tick())
+
+    async def _handle_inbox(self) -> None:
+        while self._lifecycle.state is not CallState.ENDED:
+            self._handle(await self._inbox.get())
+
+    def _handle(self, happening: Happening) -> None:  # noqa: C901 - one case an event
+        turns = self._turns
+        match happening:
+            case AudioReceived(pcm=pcm):
+                self._on_audio(pcm)
+            case PlayoutReached(mark=mark):
+                turns.voice.reached(mark)
+            case DigitPressed(digit=digit):
+                turns.on_digit(digit)
+            case PreparationFinished():
+                if happening.error is not None:
+                    log.warning("preparation_failed", error=type(happening.error).__name__, detail=str(happening.error))
+                turns.on_preparation(happening)
+            case PlayoutEnded():
+                if happening.error is not None:
+                    log.warning("playout_failed", error=type(happening.error).__name__, detail=str(happening.error))
+                turns.on_playout_ended(happening)
+            case ToolFinished():
+                self._on_tool(happening)
+            case TransferFinished():
+                self._on_transfer(happening)
+            case Tick():
+                self._on_tick()
+            case CallerGone() | LegClosed():
+                self._on_gone()
+            case Drained():
+                self._finish(CallOutcome.FAILED, "node_stopped")
+                self._fail()
+
+    def _on_audio(self, pcm: bytes) -> None:
+        if self._lifecycle.state is CallState.TALKING:
+            self._turns.on_audio(pcm)
+        else:
+            self._watchdog.last_frame = self._parts.now()
+
+    def _on_tick(self) -> None:
+        now = self._parts.now()
+        if self._lifecycle.state is CallState.WITH_HUMAN:
+            return
+        missing_s = now - self._watchdog.last_frame
+        if missing_s > MISSING_AUDIO_S:
+            self._turns.on_missing_audio(missing_s)
+        if self._lifecycle.state is CallState.TALKING:
+            self._turns.on_tick()
+        self._alarm(self._watchdog.due(now))
+
+    def _alarm(self, alarm: Alarm | None) -> None:
+        if alarm is None:
+            return
+        self._parts.history.alarm(alarm)
+        match alarm:
+            case Alarm.CALLER_SILENT if self._lifecycle.state is CallState.TALKING:
+                self._silences += 1
+                self._say(self._parts.conversation.no_input(self._turns.state, self._silences))
+            case Alarm.FILLER_DUE:
+                self._turns.say_filler(self._parts.filler)
+            case Alarm.TURN_STUCK if self._lifecycle.state is CallState.TALKING:
+                self._say(self._apology(), is_protected=True)
+            case Alarm.AUDIO_DEAD | Alarm.CALL_TOO_LONG:
+                self._finish(CallOutcome.FAILED, alarm.value)
+                self._fail()
+            case _:
+                pass
+
+    def _apology(self) -> Reply:
+        state = self._turns.state
+        return Reply(
+            state=state,
+            understanding=Understanding(intent="technical_problem", confidence=0.0),
+            speeches=(Speech(text=SORRY_STUCK, source=SpeechSource.TEMPLATE),),
+            is_complete=True,
+            action=Escalate(
+                reason="technical_problem",
+                destination=self._parts.human,
+                briefing="A caller had a technical problem with the assistant.",
+                summary={"reason": "technical_problem", "turns": len(state.history)},
+            ),
+        )
+
+    def _on_gone(self) -> None:
+        if self._lifecycle.state is CallState.WITH_HUMAN:
+            self._advance(CallEvent.HUMAN_FINISHED)
+            return
+        if self._lifecycle.state is CallState.ENDED:
+            return
+        if self._turns.voice.is_speaking and self._lifecycle.state is CallState.TALKING:
+            self._outcome = CallOutcome.ABANDONED
+        self._advance(CallEvent.CALLER_HUNG_UP)
+
+    # What turn-taking tells (TurnListener).
+
+    def turn_committed(self, reply: Reply) -> None:
+        """Start the tool that the reply waits for while its filler is being said."""
+        self._silences = 0
+        if isinstance(reply.action, RunTool):
+            self._spawn(self._run_tool(reply.action), "tool")
+
+    def turn_ended(self, turn: FinishedTurn) -> None:
+        """Put the turn on record."""
+        self._parts.history.turn(turn)
+
+    def reply_heard(self, reply: Reply) -> None:
+        """Do what the reply promised."""
+        if self._waiting_reply is not None:
+            following, self._waiting_reply = self._waiting_reply, None
+            self._say(following)
+            return
+        match reply.action:
+            case Escalate():
+                self._begin_transfer(reply.action)
+            case EndCall(reason=reason):
+                self._advance(CallEvent.GOODBYE_STARTED)
+                self._reason = reason
+                self._advance(CallEvent.GOODBYE_HEARD)
+            case _:
+                pass
+
+    def audio_started(self) -> None:
+        """Time the first audio of the call."""
+        self._parts.history.first_audio()
+
+    def barge_in_judged(self, finding: str) -> None:
+        """Count what callers' sounds were taken for."""
+        self._parts.history.barge_in(finding)
+
+    # Tools and transfers.
+
+    async def _run_tool(self, action: RunTool) -> None:
+        began, state = self._parts.now(), self._turns.state
+        key = f"{self._parts.facts.call_id}:{len(state.history)}:{action.tool}"
+        result = await self._parts.run_tool(action.tool, action.arguments, key)
+        took_s = self._parts.now() - began
+        reply = await self._parts.conversation.after_tool(self._turns.state, result)
+        self._post(ToolFinished(result=result, took_s=took_s, reply=reply))
+
+    def _on_tool(self, finished: ToolFinished) -> None:
+        self._parts.history.tool(finished)
+        # The filler is heard to its end first.
+        if self._turns.voice.is_speaking:
+            self._waiting_reply = finished.reply
+        else:
+            self._say(finished.reply)
+
+    def _begin_transfer(self, action: Escalate) -> None:
+        self._advance(CallEvent.TRANSFER_STARTED)
+        self._parts.observer.observe(StateChanged(activity=CallActivity.TRANSFERRING))
+        self._parts.history.escalated(action)
+        self._spawn(self._transfer(action), "transfer")
+
+    async def _transfer(self, action: Escalate) -> None:
+        parts, began = self._parts, self._parts.now()
+        purpose = self._turns.purpose(Priority.LIVE)
+        briefing = Speech(text=action.briefing, source=SpeechSource.TEMPLATE)
+        speech = parts.preparer.audio.speech(briefing.text, purpose, voice=parts.preparer.voice)
+        try:
+            whisper = [piece async for piece in speech]
+        except Exception:
+            log.warning("briefing_failed", exc_info=True)
+            whisper = []
+        outcome = await parts.control.transfer(action.destination, whisper=whisper, timeout_s=TRANSFER_RING_S)
+        self._post(TransferFinished(outcome=outcome, took_s=parts.now() - began))
+
+    def _on_transfer(self, finished: TransferFinished) -> None:
+        self._parts.history.transferred(finished)
+        match finished.outcome:
+            case TransferOutcome.CONNECTED:
+                self._finish(CallOutcome.ESCALATED, "transferred")
+                self._advance(CallEvent.TRANSFER_CONNECTED)
+            case TransferOutcome.CALLER_GONE:
+                self._advance(CallEvent.CALLER_HUNG_UP)
+            case _:
+                self._advance(CallEvent.TRANSFER_FAILED)
+                self._say(self._parts.conversation.after_transfer_failed(self._turns.state, finished.outcome))
+
+    def _say(self, reply: Reply, *, is_protected: bool = False) -> None:
+        if self._lifecycle.state is CallState.TALKING:
+            is_final = isinstance(reply.action, Escalate | EndCall)
+            self._turns.say(reply, is_protected=is_protected or is_final)
+
+    # The end.
+
+    def _advance(self, event: CallEvent) -> None:
+        for action in self._lifecycle.advance(event):
+            match action:
+                case CallAction.GREET:
+                    opening = self._parts.conversation.opening()
+                    # A partially heard prompt is not consent.
+                    self._say(opening, is_protected=opening.state.pending is not None)
+                case CallAction.HANG_UP:
+                    self._hang_up(HangupCause.NORMAL)
+                case CallAction.HANG_UP_FAILED:
+                    self._hang_up(HangupCause.TEMPORARY_FAILURE)
+                case _:
+                    pass
+
+    def _hang_up(self, cause: HangupCause) -> None:
+        self._cause = cause
+
+    def _fail(self) -> None:
+        if self._lifecycle.state is not CallState.ENDED:
+            self._advance(CallEvent.FAILED)
+
+    def _finish(self, outcome: CallOutcome, reason: str) -> None:
+        self._outcome, self._reason = outcome, reason
+
+    async def _close(self) -> None:
+        """Count the last turn, hang up what is still there, close the record."""
+        self._turns.end()
+        parts = self._parts
+        try:
+            async with asyncio.timeout(HANG_UP_WITHIN_S):
+                await parts.control.hang_up(self._cause)
+        except Exception:
+            log.warning("hang_up_failed", exc_info=True)
+        parts.history.closed(self._outcome, self._reason, self._cause)
+        parts.observer.observe(CallEnded(outcome=self._outcome, reason=self._reason))
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        self._tasks.create_task(work, name=f"call:{self._parts.facts.call_id}:{name}")
+
+    @staticmethod
+    def _stop() -> None:
+        raise _CallOverError
+
+
+class _CallOverError(Exception):
+    """Ends the tasks of a call that is over."""

@@ -1,0 +1,181 @@
+"""`python -m edge.call.worker --config calls.toml`: one call worker, from settings to the last call.
+
+Start order: settings, store, inference (waited for), agents with their knowledge and prepared audio, page, and only
+then the Stasis app, because registering it is what brings calls. Stop order: leave the app's door shut, let running
+calls end within `drain_s`, end the rest, write the last records. A second signal ends at once.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from contract.errors import BoroughError
+from contract.model_manifest import ModelKind
+from edge.call.reception import Reception, ServedAgent, listings
+from edge.call.recorder import Recorder
+from edge.call.settings import AsteriskSection, CallsSettings
+from edge.call.slots import SlotLedger
+from edge.conversation.conversation import AgentConversation
+from edge.conversation.documents import load_agents
+from edge.conversation.tools import ToolBox
+from edge.inference.client import InferenceClient
+from edge.inference.model_store import open_model
+from edge.observability.logs import configure_logging
+from edge.observability.loop_lag import EventLoopLag
+from edge.observability.metrics import CallMetrics, metrics_route
+from edge.records.store import CallStore, StoreSettings
+from edge.settings_file import load_settings
+from edge.speech.prepared import PreparedAudio
+from edge.telephony.ari import AriAddress, AriClient
+from edge.telephony.inbound import InboundCalls
+from edge.turn.vad import SileroModel
+from edge.web.app import create_web_app
+
+log = structlog.get_logger(__name__)
+
+INFERENCE_WITHIN_S = 60.0
+EXIT_SETTINGS = 78
+
+
+async def serve(settings: CallsSettings) -> None:
+    """Serve calls until SIGTERM or SIGINT. Raises BoroughError when something needed is missing."""
+    stop = _stop_signal()
+    metrics = CallMetrics.create()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(CallStore(settings.records.directory, StoreSettings()))
+        recorder = Recorder(store, metrics)
+        stack.push_async_callback(recorder.flush)
+        inference = await stack.enter_async_context(InferenceClient(settings.inference.socket))
+        await inference.wait_until_ready(INFERENCE_WITHIN_S)
+        await stack.enter_async_context(EventLoopLag(metrics.loop_lag_p95))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        audio = PreparedAudio(settings.speech.prepared, inference, model=await _voices(inference))
+        reception = Reception(
+            agents=await _agents(settings, inference, audio, stack),
+            transcriber=inference,
+            audio=audio,
+            vad=SileroModel(_vad_file(settings.models.vad)),
+            slots=SlotLedger(directory=settings.slots.directory, capacity=settings.slots.capacity),
+            metrics=metrics,
+            keep=recorder.keep,
+            subject_key=settings.records.subject_key_file.read_bytes(),
+        )
+        metrics.slots_capacity.set(settings.slots.capacity)
+        recording = tasks.create_task(recorder.run(), name="records")
+        stack.callback(recording.cancel)
+        await _serve_web(settings, reception, tasks, stack)
+        if settings.asterisk is not None:
+            await _serve_sip(settings.worker.name, settings.asterisk, reception, tasks, stack)
+        log.info("worker_ready", worker=settings.worker.name)
+        await stop.wait()
+        log.info("worker_draining", calls=len(reception.running))
+        log.info("worker_stopping", calls_ended=await reception.drain(settings.worker.drain_s))
+
+
+async def _agents(
+    settings: CallsSettings, inference: InferenceClient, audio: PreparedAudio, stack: AsyncExitStack
+) -> Sequence[ServedAgent]:
+    """Load every tenant's agents, their knowledge and their prepared audio."""
+    served: list[ServedAgent] = []
+    for directory in sorted(path for path in settings.tenants.directory.iterdir() if path.is_dir()):
+        version = _version(directory)
+        for agent in load_agents(directory):
+            conversation = await AgentConversation.load(
+                agent, inference, cache=settings.speech.vectors, generator=inference
+            )
+            made = await audio.prepare(conversation.fixed_texts(), voice=agent.voice, tenant=agent.tenant)
+            log.info("agent_loaded", tenant=agent.tenant, agent=agent.name, clips_made=made)
+            tools = await stack.enter_async_context(ToolBox(agent.tools))
+            served.append(ServedAgent(conversation=conversation, tools=tools, version=version))
+    return served
+
+
+def _version(directory: Path) -> str:
+    """Digest of a tenant's documents and knowledge: a call's record names what answered it."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(directory).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+async def _voices(inference: InferenceClient) -> str:
+    return ",".join(sorted(load.name for load in await inference.health() if load.kind == "tts"))
+
+
+def _vad_file(directory: Path) -> Path:
+    return open_model(directory.parent, directory.name, ModelKind.VAD).file(".onnx")
+
+
+async def _serve_web(
+    settings: CallsSettings, reception: Reception, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+) -> None:
+    """Serve the page, /metrics and /ready."""
+    app = create_web_app(listings(reception.agents), reception, tasks=tasks)
+    app.add_routes([metrics_route(reception.metrics), web.get("/ready", _ready)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, settings.web.host, settings.web.port).start()
+
+
+async def _ready(request: web.Request) -> web.Response:
+    del request
+    return web.json_response({"ready": True})
+
+
+async def _serve_sip(
+    app: str, section: AsteriskSection, reception: Reception, tasks: asyncio.TaskGroup, stack: AsyncExitStack
+) -> None:
+    password = section.password_file.read_text(encoding="utf-8").strip()
+    address = AriAddress(url=f"{section.url}/ari", user=section.user, password=password)
+    client = await stack.enter_async_context(AriClient(address))
+    inbound = await stack.enter_async_context(InboundCalls(client, app=app))
+    taking = tasks.create_task(_take_calls(inbound, reception, tasks), name="sip:calls")
+    stack.callback(taking.cancel)
+
+
+async def _take_calls(inbound: InboundCalls, reception: Reception, tasks: asyncio.TaskGroup) -> None:
+    async for call in inbound.incoming():
+        tasks.create_task(reception.take(inbound, call), name=f"call:{call.call_id}")
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second ends the process."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            sys.exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m edge.call.worker", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    path = parser.parse_args().config
+    try:
+        settings = load_settings(path, CallsSettings)
+        configure_logging(worker=settings.worker.name)
+        uvloop.run(serve(settings))
+    except* BoroughError as group:
+        for error in group.exceptions:
+            sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_SETTINGS)
+
+
+if __name__ == "__main__":
+    main()

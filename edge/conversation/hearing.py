@@ -1,0 +1,75 @@
+"""Cleans what the recogniser wrote: hallucinated endings, fillers, fragments that wait for more. Pure."""
+
+import re
+from datetime import date, timedelta
+
+# Whisper adds these to noise and silence (LESSONS 22); they are never a request here.
+_HALLUCINATED = re.compile(
+    r"(?:\s|^)(?:thanks? (?:you )?(?:so much )?for (?:watching|listening)|please subscribe[^.!?]*|see you next time"
+    r"|subtitles by[^.!?]*|\[[^\]]*\]|\([^)]*\)|♪+)[.!]*\s*$|^\s*you\.?\s*$",
+    re.IGNORECASE,
+)
+_FILLERS = re.compile(r"\b(?:um+|uh+|erm?|hmm+|mm+|ah|you know|i mean|basically|actually)\b[,.]?\s*", re.IGNORECASE)
+_GREETING = re.compile(
+    r"^(?:(?:yeah|yes|hi|hello|hey|good (?:morning|afternoon|evening)|okay|ok|so|well|alright|right)(?: there)?[,.!]?\s+)+",
+    re.IGNORECASE,
+)
+_OPEN_ENDINGS = frozenset(
+    "a an the my your our his her their to of for with and or but if is are was i i'm i'd we you about from at in "
+    "because so that can could would do does like want need number's please um uh by".split()
+)  # fmt: skip
+_OPEN_PHRASES = (
+    "number is", "i would like to", "i want to", "i need to", "i'd like to", "can you", "could you", "do you have",
+    "i'm calling about", "i have a", "my name is", "it's about", "the thing is", "account number", "order number is",
+)  # fmt: skip
+_CONTRACTIONS = (
+    (r"\b(what|where|when|who|how|that|there|it|he|she|here)'s\b", r"\1 is"), (r"\bi'm\b", "I am"),
+    (r"\b(i|you|we|they)'ve\b", r"\1 have"), (r"\b(i|you|we|they)'d\b", r"\1 would"),
+    (r"\b(i|you|we|they)'ll\b", r"\1 will"), (r"\b(you|we|they)'re\b", r"\1 are"), (r"\bcan't\b", "can not"),
+    (r"\bwon't\b", "will not"), (r"n't\b", " not"), (r"\bgonna\b", "going to"), (r"\bwanna\b", "want to"),
+)  # fmt: skip
+_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+
+
+def cleaned(heard: str) -> str:
+    """Return what the caller said, without what the recogniser made up and without fillers."""
+    text = heard.strip()
+    while (shorter := _HALLUCINATED.sub("", text)) != text:
+        text = shorter.strip()
+    text = _FILLERS.sub("", text).strip(" ,.-…")
+    text = _without_repeats(text)
+    return text if any(character.isalnum() for character in text) else ""
+
+
+def request_in(text: str) -> str:
+    """Return the text without a greeting in front, unless it is only a greeting."""
+    shorter = _GREETING.sub("", text)
+    return shorter if len(shorter.split()) > 1 else text
+
+
+def without_contractions(text: str) -> str:
+    """Write "where's" as "where is": recogniser and examples need not agree on it."""
+    text = text.replace("’", "'")
+    for contraction, full in _CONTRACTIONS:
+        text = re.sub(contraction, full, text, flags=re.IGNORECASE)
+    return text
+
+
+def is_fragment(text: str) -> bool:
+    """Whether the words end in the middle of a sentence, so that more will come."""
+    lowered = re.sub(r"[^a-z0-9' ]", "", text.lower()).strip()
+    if not lowered:
+        return True
+    return lowered.split()[-1] in _OPEN_ENDINGS or lowered.endswith(_OPEN_PHRASES)
+
+
+def with_weekdays(text: str, today: date) -> str:
+    """Replace "today", "tonight" and "tomorrow" by the weekday."""
+    for word, day in (("today", today), ("tonight", today), ("tomorrow", today + timedelta(days=1))):
+        text = re.sub(rf"\b{word}\b", _WEEKDAYS[day.weekday()], text, flags=re.IGNORECASE)
+    return text
+
+
+def _without_repeats(text: str) -> str:
+    """Cut a loop of the recogniser: the same three or more words again and again."""
+    return re.sub(r"\b((?:[\w']+[ ,.]+){2,}[\w']+)(?:[ ,.]+\1\b)+", r"\1", text, flags=re.IGNORECASE)

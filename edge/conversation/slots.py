@@ -1,0 +1,117 @@
+"""Reads the answer to a question out of what was heard: digits, yes or no, a choice, an amount. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapidfuzz import fuzz
+
+from edge.conversation.agent import Choice, Slot, SlotKind
+from edge.conversation.facts import amount_in
+from edge.knowledge.numerals import digits_in
+from edge.knowledge.words import words
+
+# What Whisper writes for digits said alone.
+_HOMOPHONES = {
+    "to": "two", "too": "two", "for": "four", "fore": "four", "ate": "eight", "won": "one", "tree": "three",
+    "free": "three", "o": "oh", "sex": "six", "nein": "nine", "niner": "nine", "fiver": "five", "sero": "zero",
+}  # fmt: skip
+_YES = frozenset(
+    "yes yeah yep yup sure correct right ok okay absolutely definitely certainly exactly agreed fine affirmative ya "
+    "please".split()
+)  # fmt: skip
+_NO = frozenset("no nope nah not negative wrong incorrect never don't dont neither".split())
+_YES_PHRASES = ("of course", "go ahead", "that's it", "that is right", "that's right", "sounds good", "i do", "i agree",
+                "uh huh", "mm hmm", "you can", "why not", "that would be great", "let's do that", "do it")  # fmt: skip
+_NO_PHRASES = ("no thank", "not really", "i don't", "i do not", "rather not", "that's wrong", "that is wrong")
+# "Yes please", "no that's not right": longer answers say something else besides.
+_LONGEST_YES_NO_WORDS = 7
+_CORRECTION = re.compile(r"\b(?:no|not|sorry|i mean|correction|wait|actually)\b")
+_CHOICE_CUTOFF = 82
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """A value for a slot; `is_whole` is False for the beginning of a longer string of digits."""
+
+    value: str
+    is_whole: bool = True
+
+
+def fill(slot: Slot, text: str, earlier_digits: str = "") -> Filled | None:
+    """Return what the text says for this slot, None when it says nothing for it. Items are not read here."""
+    match slot.kind:
+        case SlotKind.DIGITS:
+            return _digits(slot.digits, text, earlier_digits)
+        case SlotKind.YES_NO:
+            answer = yes_or_no(text)
+            return None if answer is None else Filled(value="yes" if answer else "no")
+        case SlotKind.CHOICE:
+            return _choice(slot.choices, text)
+        case SlotKind.AMOUNT:
+            amount = amount_in(text)
+            return None if amount is None else Filled(value=str(amount))
+        case SlotKind.TEXT:
+            return Filled(value=text) if words(text) else None
+        case SlotKind.ITEM:
+            return None
+
+
+def yes_or_no(text: str) -> bool | None:
+    """Return True for yes, False for no, None for anything else, including long or contradicting answers."""
+    lowered = re.sub(r"[^a-z' ]", " ", text.lower())
+    lowered = " ".join(lowered.split())
+    heard = lowered.split()
+    if not heard:
+        return None
+    has_no = bool(_NO & set(heard)) or any(phrase in lowered for phrase in _NO_PHRASES)
+    has_yes = bool(_YES & set(heard)) or any(phrase in lowered for phrase in _YES_PHRASES)
+    if has_no and has_yes:
+        # "No, that's right" is unclear; "yeah no" and "no, not correct" are a no by their first word.
+        return False if heard[0] in _NO and "right" not in heard[1:] else None
+    if len(heard) > _LONGEST_YES_NO_WORDS and heard[0] not in _YES | _NO:
+        return None
+    return True if has_yes else False if has_no else None
+
+
+def dictated_digits(text: str) -> str:
+    """Return the digits dictated, reading homophones too when most words are digits."""
+    heard = re.findall(r"[a-z]+|\d+", text.lower())
+    replaced = [_HOMOPHONES.get(word, word) for word in heard]
+    plain = digits_in(" ".join(heard))
+    with_homophones = digits_in(" ".join(replaced))
+    others = sum(1 for word in replaced if not digits_in(word))
+    return with_homophones if others <= max(1, len(with_homophones) // 3) else plain
+
+
+def _digits(wanted: int | None, text: str, earlier: str) -> Filled | None:
+    found = dictated_digits(text)
+    if not found:
+        return None
+    if wanted is None or len(found) == wanted:
+        return Filled(value=found)
+    if len(earlier + found) == wanted:
+        return Filled(value=earlier + found)
+    if len(found) > wanted:
+        # "4278, no, 4277": what comes last counts.
+        corrected = _CORRECTION.search(text.lower()) is not None
+        return Filled(value=found[-wanted:]) if corrected else None
+    joined = earlier + found if len(earlier + found) < wanted else found
+    return Filled(value=joined, is_whole=False)
+
+
+def _choice(choices: Sequence[Choice], text: str) -> Filled | None:
+    heard = " ".join(words(text))
+    best: list[tuple[float, str]] = []
+    for choice in choices:
+        names = [" ".join(words(name)) for name in (choice.value, *choice.words)]
+        best.append((max(_fit(name, heard) for name in names), choice.value))
+    best.sort(reverse=True)
+    (first, value), (second, _) = best[0], best[1]
+    return Filled(value=value) if first >= _CHOICE_CUTOFF and first > second else None
+
+
+def _fit(name: str, heard: str) -> float:
+    if re.search(rf"\b{re.escape(name)}\b", heard):
+        return 100.0 + len(name)
+    return fuzz.partial_ratio(name, heard) if len(name) > 4 and len(heard) >= len(name) else fuzz.ratio(name, heard)

@@ -1,0 +1,57 @@
+"""Checks a tenant's directory whole: documents, knowledge, and whether the two fit together."""
+
+from pathlib import Path
+
+from edge.conversation.agent import Agent
+from edge.conversation.documents import load_agents
+from edge.conversation.errors import DocumentProblem, DocumentsInvalidError
+from edge.conversation.template import placeholders
+from edge.knowledge.errors import KnowledgeInvalidError
+from edge.knowledge.items import Item, load_items
+
+
+def problems_in(directory: Path) -> tuple[DocumentProblem, ...]:
+    """Return every problem of a tenant's documents and knowledge files, none if it can go live."""
+    try:
+        agents = load_agents(directory)
+    except DocumentsInvalidError as error:
+        return error.problems
+    return tuple(problem for agent in agents for problem in _knowledge_problems(agent))
+
+
+def _knowledge_problems(agent: Agent) -> list[DocumentProblem]:
+    problems: list[DocumentProblem] = []
+    items: dict[str, tuple[Item, ...]] = {}
+    for source in agent.sources:
+        try:
+            items[source.name] = load_items(source.path, source.name)
+        except KnowledgeInvalidError as error:
+            problems.append(
+                DocumentProblem(path=error.path, line=error.line, key=error.path.name, message=error.message)
+            )
+    seen: dict[str, str] = {}
+    for source in agent.sources:
+        for item in items.get(source.name, ()):
+            if seen.setdefault(item.id, source.name) != source.name:
+                problems.append(_about(source.path, item.id, f"the id is also used in {seen[item.id]!r}"))
+    return problems + _template_problems(agent, items)
+
+
+def _template_problems(agent: Agent, items: dict[str, tuple[Item, ...]]) -> list[DocumentProblem]:
+    """Answers about items must find their values in at least one item of the source."""
+    problems: list[DocumentProblem] = []
+    for intent in agent.intents:
+        if intent.item is None or intent.item not in items:
+            continue
+        known = {name for item in items[intent.item] for name in item.attributes}
+        path = next(source.path for source in agent.sources if source.name == intent.item)
+        for answer in intent.answers:
+            for name in [place.name for place in placeholders(answer.text)] + list(answer.when):
+                if name not in known:
+                    text = f"intent {intent.name!r} needs {name!r}, which no item has"
+                    problems.append(_about(path, intent.name, text))
+    return problems
+
+
+def _about(path: Path, key: str, message: str) -> DocumentProblem:
+    return DocumentProblem(path=path, line=1, key=key, message=message)

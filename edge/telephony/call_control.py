@@ -1,0 +1,213 @@
+"""Control of one call's channels through ARI: hang up, transfer to a human, notice the end.
+
+A transfer: ring the human (the caller stays bridged with our media leg, so that hold audio can be played meanwhile),
+let the human alone hear the whisper over a media leg of its own, then put the human where our media leg was.
+Who hangs up first ends the other leg. Whatever fails leaves the caller with us and nothing behind.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from edge.call.ports import HangupCause, LegClosed, PlayoutReached, TransferOutcome
+from edge.media.asterisk_websocket import BYTES_PER_S, AsteriskMediaLeg, MediaProtocolError, open_leg
+from edge.telephony.ari import AriClient, Origination
+from edge.telephony.ari_listener import AriListener, ChannelWatch
+from edge.telephony.errors import AriRequestError, AriUnavailableError, CallerGoneError, ChannelGoneError, MediaLegError
+
+# Setting up takes 10 to 20 ms; a caller waits unanswered meanwhile.
+SETUP_TIMEOUT_S = 5.0
+CLEANUP_TIMEOUT_S = 5.0
+# The human's audio begins a little after the answer, and playing may start late on a loaded machine.
+WHISPER_SLACK_S = 2.0
+# Asterisk ends the ringing by itself a little after we should have.
+RING_SLACK_S = 5
+SIP_URI = re.compile(r"sips?:[A-Za-z0-9+*#._~%-]+@[A-Za-z0-9.\[\]:-]+(;[a-z]+=[A-Za-z0-9.]+)*")
+
+_BUSY = {17, 21}
+_NO_ANSWER = {18, 19}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switchboard:
+    """What every call of a worker shares."""
+
+    client: AriClient
+    listener: AriListener
+    # Runs the readers of media legs.
+    tasks: asyncio.TaskGroup
+    # Humans are rung through this SIP peer.
+    trunk: str
+
+    def name_part(self, kind: str, call_id: str) -> str:
+        """Id of a channel or bridge of ours: names the app, so that the app's next life finds it (`reconcile`)."""
+        return f"{self.listener.app}.{kind}.{call_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaChannel:
+    """A media leg that is in Stasis and in a bridge of its own."""
+
+    leg: AsteriskMediaLeg
+    channel_id: str
+    bridge_id: str
+
+
+@asynccontextmanager
+async def open_media_channel(board: Switchboard, name: str) -> AsyncIterator[MediaChannel]:
+    """Create bridge and media channel, connect the audio, and wait until the channel can be bridged.
+
+    Bridging before the media channel's own StasisStart gives a silent call. Leaves nothing behind.
+    """
+    bridge_id = board.name_part("bridge", name)
+    channel_id = board.name_part("media", name)
+    async with AsyncExitStack() as stack:
+        watch = stack.enter_context(board.listener.watch(channel_id))
+        await board.client.create_bridge(bridge_id)
+        stack.push_async_callback(release_bridge, board.client, bridge_id)
+        connection_id = await board.client.create_media_channel(channel_id, board.listener.app)
+        stack.push_async_callback(release_channel, board.client, channel_id)
+        socket = board.client.media_socket(connection_id)
+        leg = await stack.enter_async_context(open_leg(socket, board.tasks, name=name))
+        await watch.wait_in_stasis()
+        yield MediaChannel(leg=leg, channel_id=channel_id, bridge_id=bridge_id)
+
+
+class AriCallControl:
+    """CallControl of a call whose caller is bridged with `media`. `stack` ends what a transfer began."""
+
+    def __init__(
+        self, board: Switchboard, caller: ChannelWatch, caller_number: str, media: MediaChannel, stack: AsyncExitStack
+    ) -> None:
+        self._board = board
+        self._caller = caller
+        self._caller_number = caller_number
+        self._media = media
+        self._stack = stack
+        self._human: ChannelWatch | None = None
+        self._transfers = 0
+
+    async def hang_up(self, cause: HangupCause) -> None:
+        """End the caller's leg; does nothing when it is already gone."""
+        if not self._caller.is_gone:
+            await self._board.client.hang_up_if_there(self._caller.channel_id, int(cause))
+
+    async def wait_until_ended(self) -> None:
+        """Return when the caller's leg is gone (also after a completed transfer)."""
+        await self._caller.wait_until(lambda: self._caller.is_gone or (self._human is not None and self._human.is_gone))
+        if not self._caller.is_gone:
+            await self.hang_up(HangupCause.NORMAL)
+
+    async def transfer(self, destination: str, *, whisper: Sequence[bytes], timeout_s: float) -> TransferOutcome:
+        """Ring `destination` (a SIP URI), play `whisper` to the human alone, then connect both.
+
+        Returns once connected or failed; on failure the caller is still with us.
+        """
+        if SIP_URI.fullmatch(destination) is None:
+            return TransferOutcome.UNREACHABLE
+        self._transfers += 1
+        name = f"{self._caller.channel_id}.{self._transfers}"
+        human_id = self._board.name_part("human", name)
+        async with AsyncExitStack() as stack:
+            # The caller's changes wake whoever waits for the human, too: either may hang up first.
+            human = stack.enter_context(self._board.listener.watch(human_id, self._caller.changed))
+            stack.push_async_callback(release_channel, self._board.client, human_id)
+            try:
+                outcome = await self._ring(human, destination, timeout_s)
+                if outcome is TransferOutcome.CONNECTED and whisper:
+                    outcome = await self._whisper(human, name, b"".join(whisper))
+                if outcome is TransferOutcome.CONNECTED:
+                    await self._connect(human)
+            except (ChannelGoneError, CallerGoneError):
+                outcome = self._failure(human)
+            except (AriRequestError, AriUnavailableError, MediaLegError, MediaProtocolError, TimeoutError):
+                outcome = TransferOutcome.CALLER_GONE if self._caller.is_gone else TransferOutcome.UNREACHABLE
+            if outcome is TransferOutcome.CONNECTED:
+                self._human = human
+                self._stack.push_async_exit(stack.pop_all())
+        return outcome
+
+    async def _ring(self, human: ChannelWatch, destination: str, timeout_s: float) -> TransferOutcome:
+        await self._board.client.originate(
+            Origination(
+                endpoint=f"PJSIP/{self._board.trunk}/{destination}",
+                channel_id=human.channel_id,
+                timeout_s=round(timeout_s) + RING_SLACK_S,
+                caller_number=self._caller_number,
+                app=self._board.listener.app,
+                arguments=("human",),
+            )
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await human.wait_until(lambda: human.is_in_stasis or human.is_gone or self._caller.is_gone)
+        except TimeoutError:
+            return TransferOutcome.NO_ANSWER
+        if self._caller.is_gone or human.is_gone:
+            return self._failure(human)
+        return TransferOutcome.CONNECTED
+
+    async def _whisper(self, human: ChannelWatch, name: str, pcm: bytes) -> TransferOutcome:
+        async with (
+            asyncio.timeout(SETUP_TIMEOUT_S + len(pcm) / BYTES_PER_S + WHISPER_SLACK_S),
+            open_media_channel(self._board, name) as media,
+        ):
+            await self._board.client.add_to_bridge(media.bridge_id, human.channel_id, media.channel_id)
+            await _first_of(
+                human.wait_until(lambda: human.is_gone or self._caller.is_gone), _play_to_end(media.leg, pcm), name=name
+            )
+        if self._caller.is_gone or human.is_gone:
+            return self._failure(human)
+        return TransferOutcome.CONNECTED
+
+    async def _connect(self, human: ChannelWatch) -> None:
+        media = self._media
+        # One out before the other goes in: three in a bridge would make it a conference for a moment.
+        await self._board.client.remove_from_bridge(media.bridge_id, media.channel_id)
+        await self._board.client.add_to_bridge(media.bridge_id, human.channel_id)
+        await self._board.client.hang_up_if_there(media.channel_id, int(HangupCause.NORMAL))
+
+    def _failure(self, human: ChannelWatch) -> TransferOutcome:
+        if self._caller.is_gone:
+            return TransferOutcome.CALLER_GONE
+        if human.cause in _BUSY:
+            return TransferOutcome.BUSY
+        return TransferOutcome.NO_ANSWER if human.cause in _NO_ANSWER else TransferOutcome.UNREACHABLE
+
+
+async def _play_to_end(leg: AsteriskMediaLeg, pcm: bytes) -> None:
+    await leg.send(pcm)
+    await leg.mark("whisper")
+    while True:
+        event = await leg.receive()
+        if isinstance(event, PlayoutReached | LegClosed):
+            return
+
+
+async def _first_of(*coroutines: Coroutine[object, object, None], name: str) -> None:
+    """Return when the first is done; the others are cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each, name=f"{name}:{index}") for index, each in enumerate(coroutines)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
+
+async def release_channel(client: AriClient, channel_id: str) -> None:
+    """Hang up while cleaning up: bounded, and silent where Asterisk is gone and its channels with it."""
+    try:
+        async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+            await client.hang_up_if_there(channel_id, int(HangupCause.NORMAL))
+    except (AriUnavailableError, TimeoutError):
+        return
+
+
+async def release_bridge(client: AriClient, bridge_id: str) -> None:
+    """Destroy a bridge while cleaning up, as `release_channel`."""
+    try:
+        async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+            await client.destroy_bridge_if_there(bridge_id)
+    except (AriUnavailableError, TimeoutError):
+        return

@@ -1,0 +1,175 @@
+"""The calls that Asterisk offers to this worker, and taking them.
+
+A call is taken without a silent second: bridge and media leg are made and joined with the caller's unanswered channel,
+and only then is it answered, so that audio flows with the first packet after the answer.
+
+Tasks: `ari:<app>` keeps the app registered; `call:<id>:media` reads one leg. A worker whose app name is taken by
+another ends with StasisAppReplacedError.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from edge.call.ports import HangupCause
+from edge.media.asterisk_websocket import AsteriskMediaLeg
+from edge.telephony.ari import AriClient
+from edge.telephony.ari_events import StasisStart
+from edge.telephony.ari_listener import AriListener
+from edge.telephony.call_control import (
+    SETUP_TIMEOUT_S,
+    AriCallControl,
+    Switchboard,
+    open_media_channel,
+    release_bridge,
+    release_channel,
+)
+from edge.telephony.errors import AriUnavailableError, CallerGoneError, ChannelGoneError, TelephonyError
+
+REGISTER_TIMEOUT_S = 15.0
+# Calls that are offered and not looked at; more than a worker takes in a second means that it hangs.
+MAX_OFFERED = 64
+DEFAULT_TRUNK = "trunk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundCall:
+    """A call that is offered, unanswered. `call_id` is unique across nodes and survives a move to another worker."""
+
+    call_id: str
+    channel_id: str
+    caller_number: str
+    called_number: str
+
+
+class InboundCalls:
+    """Async context manager around one worker's Stasis app."""
+
+    def __init__(self, client: AriClient, *, app: str, trunk: str = DEFAULT_TRUNK) -> None:
+        self.overflowed_calls = 0
+        self._client = client
+        self._trunk = trunk
+        self._offered: asyncio.Queue[InboundCall] = asyncio.Queue(MAX_OFFERED)
+        self._listener = AriListener(client, app, self._take)
+        self._stack = AsyncExitStack()
+        self._board: Switchboard | None = None
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether Asterisk sends us calls now."""
+        return self._listener.is_registered
+
+    async def wait_registered(self, *, is_registered: bool = True) -> None:
+        """Return once Asterisk sends us calls (or, with False, once it does not)."""
+        await self._listener.wait_registered(is_registered=is_registered)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            listening = tasks.create_task(self._listener.run(), name=f"ari:{self._listener.app}")
+            stack.callback(listening.cancel)
+            self._board = Switchboard(client=self._client, listener=self._listener, tasks=tasks, trunk=self._trunk)
+            try:
+                async with asyncio.timeout(REGISTER_TIMEOUT_S):
+                    await self._listener.wait_registered()
+                    await self._reconcile()
+            except TimeoutError as error:
+                raise AriUnavailableError(
+                    f"{self._listener.app} could not register in {REGISTER_TIMEOUT_S:.0f} s"
+                ) from error
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def incoming(self) -> AsyncIterator[InboundCall]:
+        """Calls as they come; each must be given to `accept`, `decline` or `reject`."""
+        while True:
+            yield await self._offered.get()
+
+    @asynccontextmanager
+    async def accept(self, call: InboundCall) -> AsyncIterator[tuple[AsteriskMediaLeg, AriCallControl]]:
+        """Answer the call with its audio connected; on leaving the caller is hung up and nothing stays behind.
+
+        Raises CallerGoneError when the caller hangs up meanwhile, else TelephonyError or MediaProtocolError.
+        """
+        board = self._switchboard()
+        caller = self._listener.find_watch(call.channel_id)
+        if caller is None:
+            raise CallerGoneError(f"call {call.call_id} is not offered (any more)")
+        async with AsyncExitStack() as stack:
+            stack.callback(self._listener.drop_watch, call.channel_id)
+            stack.push_async_callback(release_channel, self._client, call.channel_id)
+            try:
+                async with asyncio.timeout(SETUP_TIMEOUT_S):
+                    media = await stack.enter_async_context(open_media_channel(board, call.call_id))
+                    await self._client.add_to_bridge(media.bridge_id, call.channel_id, media.channel_id)
+                    await self._client.answer(call.channel_id)
+            except ChannelGoneError as error:
+                raise CallerGoneError(f"the caller of {call.call_id} hung up before the answer") from error
+            except TimeoutError as error:
+                raise TelephonyError(f"call {call.call_id} was not set up in {SETUP_TIMEOUT_S:.0f} s") from error
+            yield media.leg, AriCallControl(board, caller, call.caller_number, media, stack)
+
+    async def decline(self, call: InboundCall) -> None:
+        """Give the call to the next worker; when none takes it the caller gets 503."""
+        self._listener.drop_watch(call.channel_id)
+        try:
+            await self._client.continue_in_dialplan(call.channel_id)
+        except ChannelGoneError:
+            return
+
+    async def reject(self, call: InboundCall, cause: HangupCause) -> None:
+        """Refuse the call for the whole node."""
+        self._listener.drop_watch(call.channel_id)
+        await self._client.hang_up_if_there(call.channel_id, int(cause))
+
+    def _switchboard(self) -> Switchboard:
+        if self._board is None:
+            raise RuntimeError("InboundCalls is used outside of its context")
+        return self._board
+
+    def _take(self, event: StasisStart) -> None:
+        channel = event.channel
+        if event.arguments[:1] != ("inbound",):
+            # A media or human channel whose call is over: `accept` hangs it up on its way out.
+            return
+        call = InboundCall(
+            call_id=channel.channel_id,
+            channel_id=channel.channel_id,
+            caller_number=channel.caller_number,
+            called_number=channel.extension,
+        )
+        try:
+            self._offered.put_nowait(call)
+        except asyncio.QueueFull:
+            self.overflowed_calls += 1
+            self._switchboard().tasks.create_task(self._decline_quietly(call), name=f"call:{call.call_id}:decline")
+            return
+        self._listener.add_watch(channel.channel_id).apply(event)
+
+    async def _decline_quietly(self, call: InboundCall) -> None:
+        try:
+            await self.decline(call)
+        except TelephonyError:
+            # Asterisk is gone, and the call with it.
+            return
+
+    async def _reconcile(self) -> None:
+        """End what a previous life of this worker left in Asterisk."""
+        prefix = f"{self._listener.app}."
+        application = await self._client.application(self._listener.app)
+        ours = set(application.channel_ids) if application is not None else set()
+        for channel in await self._client.channels():
+            if channel.channel_id.startswith(prefix) or channel.channel_id in ours:
+                if self._listener.find_watch(channel.channel_id) is None:
+                    await release_channel(self._client, channel.channel_id)
+        for bridge_id in await self._client.bridge_ids():
+            if bridge_id.startswith(prefix):
+                await release_bridge(self._client, bridge_id)

@@ -1,0 +1,246 @@
+"""Numbers in answers: digits that a caller speaks or presses, and amounts of money.
+
+Recognisers write the same ten digits in many ways ("four, two, seven.", "427 709", "$4,277.09", "4 2 7-7"), so
+spoken answers are read word by word. Tables are per language; "en" exists.
+"""
+
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Self
+
+from edge.turn.words import lowered
+
+_UNITS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+}  # fmt: skip
+_TEENS = {
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+    "seventeen": 17, "eighteen": 18, "nineteen": 19,
+}  # fmt: skip
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fourty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
+    "ninety": 90,
+}  # fmt: skip
+_SCALES = {"thousand": 1_000, "million": 1_000_000}
+_REPEATS = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}
+# "oh" is a digit only beside digits; the others are what a recogniser makes of digits, and count in long runs only.
+_OH = frozenset({"oh", "o", "nought", "naught", "nil"})
+_HOMOPHONES = {"to": 2, "too": 2, "tu": 2, "for": 4, "fore": 4, "won": 1, "ate": 8, "tree": 3, "niner": 9}
+_MIN_DIGITS_FOR_HOMOPHONES = 3
+_FILLERS = frozenset({"um", "uh", "er", "erm", "hmm", "dash", "hyphen", "minus", "space", "slash", "dot"})
+_HOMOPHONE_RUN = frozenset(_UNITS) | frozenset(_OH) | frozenset(_HOMOPHONES)
+
+_TOKEN = re.compile(r"\d+(?:st|nd|rd|th)\b|\d+(?:[.,]\d+)*|[a-z']+")
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)$")
+
+
+def digits_in(text: str) -> str:
+    """All digits said in `text`, in order: "four two double seven oh nine" gives "427709"."""
+    return "".join(_RunReader(run).read() for run in _runs(_tokens(text)))
+
+
+def _tokens(text: str) -> list[str]:
+    return [word for word in _TOKEN.findall(lowered(text)) if word not in _FILLERS]
+
+
+def _is_numeral(word: str) -> bool:
+    return word[0].isdigit() and not _ORDINAL.match(word)
+
+
+def _is_number_word(word: str) -> bool:
+    return word in _UNITS or word in _TEENS or word in _TENS or word in _REPEATS
+
+
+def _runs(words: list[str]) -> list[list[str]]:
+    """Stretches of words that can be parts of numbers."""
+    runs: list[list[str]] = []
+    run: list[str] = []
+    for word in [*words, ""]:
+        if word and _may_continue(word, run):
+            run.append(word)
+            continue
+        if run:
+            runs.append(_without_false_digits(run))
+        run = []
+    return [run for run in runs if run]
+
+
+def _may_continue(word: str, run: list[str]) -> bool:
+    if _is_numeral(word) or _is_number_word(word) or word in _OH or word in _HOMOPHONES:
+        return True
+    # "a hundred", "one hundred and five"
+    return word in _SCALES or word == "hundred" or (word == "and" and bool(run) and run[-1] in {"hundred", "thousand"})
+
+
+def _without_false_digits(run: list[str]) -> list[str]:
+    certain = sum(len(word) if _is_numeral(word) else _is_number_word(word) for word in run)
+    if certain < _MIN_DIGITS_FOR_HOMOPHONES:
+        run = [word for word in run if word not in _HOMOPHONES]
+    return run if certain or "hundred" in run or "thousand" in run else []
+
+
+class _RunReader:
+    """Reads one run of number words as digits, the way people dictate."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._tokens = words
+        self._at = 0
+
+    def read(self) -> str:
+        parts = []
+        while self._at < len(self._tokens):
+            parts.append(self._next())
+        return "".join(parts)
+
+    def _peek(self, ahead: int = 0) -> str:
+        index = self._at + ahead
+        return self._tokens[index] if index < len(self._tokens) else ""
+
+    def _next(self) -> str:
+        word = self._peek()
+        if word in _REPEATS:
+            return self._repeated(_REPEATS[word])
+        if _is_numeral(word) and not self._is_scale(1):
+            self._at += 1
+            return re.sub(r"\D", "", word)
+        if word in _OH or word in _HOMOPHONES:
+            self._at += 1
+            return str(_HOMOPHONES.get(word, 0))
+        if word == "and":
+            self._at += 1
+            return ""
+        return str(self._number())
+
+    def _is_scale(self, ahead: int) -> bool:
+        return self._peek(ahead) == "hundred" or self._peek(ahead) in _SCALES
+
+    def _repeated(self, times: int) -> str:
+        self._at += 1
+        following = self._peek()
+        if _is_numeral(following or " "):
+            self._at += 1
+            digits = re.sub(r"\D", "", following)
+            return digits[0] * times + digits[1:]
+        digit = _UNITS.get(following, _HOMOPHONES.get(following, 0 if following in _OH else None))
+        if digit is None:
+            return ""
+        self._at += 1
+        return str(digit) * times
+
+    def _number(self) -> int:
+        """A spoken number: "forty two", "one hundred and five", "two thousand twenty four"."""
+        total = self._below_hundred()
+        while self._is_scale(0):
+            scale = self._peek()
+            self._at += 1
+            factor = 100 if scale == "hundred" else _SCALES[scale]
+            # "two thousand one hundred" adds, "one hundred thousand" multiplies
+            total = max(total, 1) * factor
+            total += self._remainder(factor)
+        return total
+
+    def _remainder(self, factor: int) -> int:
+        start = self._at
+        if self._peek() == "and":
+            self._at += 1
+        if not self._is_addend():
+            self._at = start
+            return 0
+        value = self._below_hundred()
+        if factor >= 1000 and self._peek() == "hundred":
+            self._at += 1
+            value = value * 100 + self._remainder(100)
+        if value >= factor:
+            self._at = start
+            return 0
+        return value
+
+    def _is_addend(self) -> bool:
+        """Whether the next word adds to a hundred, not begins the next group ("eight hundred five five five")."""
+        word = self._peek()
+        if word in _UNITS:
+            following = self._peek(1)
+            return not (
+                following in _UNITS or following in _OH or following in _REPEATS or _is_numeral(following or " ")
+            )
+        return word in _TEENS or word in _TENS
+
+    def _below_hundred(self) -> int:
+        word = self._peek()
+        if self._is_scale(0):
+            return 0  # "a hundred"
+        self._at += 1
+        if _is_numeral(word):
+            return int(re.sub(r"\D", "", word))
+        if word in _TENS:
+            unit = _UNITS.get(self._peek(), 0)
+            if unit:
+                self._at += 1
+            return _TENS[word] + unit
+        return _UNITS.get(word, _TEENS.get(word, 0))
+
+
+_WORD_AMOUNT = re.compile(
+    r"(?P<whole>.+?)\s+(?:us\s+)?(?:dollars?|bucks?|pounds?|euros?)(?:\s+(?:and\s+)?(?P<cents>.+?)\s+(?:cents?|pence|p))?\b"
+)
+_CENTS_ONLY = re.compile(r"(?P<cents>.+?)\s+(?:cents?|pence)\b")
+_WRITTEN_AMOUNT = re.compile(r"[$£€]\s*(\d+(?:,\d{3})*(?:\.\d+)?)(?:\s*(thousand|million))?")
+_PLAIN_NUMERAL = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+
+
+def amount_in(text: str) -> Decimal | None:
+    """The first amount said in `text`: "two hundred fifty dollars and ten cents" gives 250.10."""
+    lowered = text.lower().replace("-", " ")
+    written = _WRITTEN_AMOUNT.search(lowered)
+    if written:
+        return Decimal(written[1].replace(",", "")) * _SCALES.get(written[2] or "", 1)
+    spoken = _WORD_AMOUNT.search(lowered)
+    if spoken:
+        whole, cents = _last_number(spoken["whole"]), _last_number(spoken["cents"] or "")
+        return None if whole is None else whole + (cents or Decimal(0)) / 100
+    only_cents = _CENTS_ONLY.search(lowered)
+    if only_cents:
+        cents = _last_number(only_cents["cents"])
+        return None if cents is None else cents / 100
+    return _last_number(lowered)
+
+
+def _last_number(text: str) -> Decimal | None:
+    numerals = _PLAIN_NUMERAL.findall(text)
+    words = _tokens(text)
+    if numerals and not any(word in _SCALES or word == "hundred" for word in words):
+        return Decimal(numerals[-1].replace(",", ""))
+    whole, point, fraction = text.partition(" point ")
+    runs = _runs(_tokens(whole))
+    if not runs:
+        return None
+    # Amounts are one number each: "nineteen fifty" is read as digits, 1950.
+    value = Decimal(_RunReader(runs[-1]).read() or 0)
+    decimals = digits_in(fraction) if point else ""
+    return value + Decimal(f"0.{decimals}") if decimals else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitEntry:
+    """Digits given so far in one answer, spoken and pressed, in the order they came."""
+
+    digits: str = ""
+    is_terminated: bool = field(default=False)
+    """The caller pressed '#': there is no more to come."""
+
+    def spoken(self, text: str) -> Self:
+        """This entry with the digits said in `text` added."""
+        return type(self)(digits=self.digits + digits_in(text), is_terminated=self.is_terminated)
+
+    def pressed(self, digit: str) -> Self:
+        """This entry with a DTMF digit added; '#' ends it, '*' starts it anew, A-D are not part of answers."""
+        if digit == "#":
+            return type(self)(digits=self.digits, is_terminated=True)
+        if digit == "*":
+            return type(self)()
+        return type(self)(digits=self.digits + digit if digit.isdecimal() else self.digits)
+
+    def is_complete(self, wanted: int | None) -> bool:
+        """Whether `wanted` digits (None: any count, then only '#' tells) are there."""
+        return self.is_terminated or (wanted is not None and len(self.digits) >= wanted)

@@ -1,0 +1,103 @@
+"""Spoken and pressed numbers."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.turn.dictation import DigitEntry, amount_in, digits_in
+
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("four two double seven oh nine", "427709"),
+        ("four, two, seven.", "427"),
+        ("427 709", "427709"),
+        ("$4,277.09", "427709"),
+        ("4 2 7-7", "4277"),
+        ("42, 77", "4277"),
+        ("forty two", "42"),
+        ("Forty-two seventy-seven", "4277"),
+        ("one hundred", "100"),
+        ("one hundred and five", "105"),
+        ("triple five", "555"),
+        ("double 7 3", "773"),
+        ("one eight hundred five five five one two one two", "18005551212"),
+        ("two thousand twenty four", "2024"),
+        ("nineteen eighty four", "1984"),
+        ("five thousand one hundred twenty three", "5123"),
+        ("my number is for two seven seven", "4277"),
+        ("four two, um, seven seven", "4277"),
+        ("oh oh seven", "007"),
+        ("Oh, it's four two seven", "427"),
+        ("It's 555-1234.", "5551234"),
+        ("two people to the party", "2"),
+        ("the 2nd of May", ""),
+        ("I want to talk to someone", ""),
+        ("hello", ""),
+        ("", ""),
+    ],
+)
+def test_digits_are_read_however_they_are_written(text: str, digits: str) -> None:
+    """What callers say and recognisers make of it."""
+    assert digits_in(text) == digits
+
+
+@given(st.text(alphabet="0123456789", min_size=1, max_size=16), st.sampled_from([" ", ", ", "-", ". "]))
+def test_single_digits_survive_any_separator(digits: str, separator: str) -> None:
+    """Digit words and numerals give back the same digits."""
+    assert digits_in(separator.join(WORDS[int(digit)] for digit in digits)) == digits
+    assert digits_in(separator.join(digits)) == digits
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_read_without_failing(text: str) -> None:
+    """Recognisers write anything."""
+    assert digits_in(text).isdecimal() or digits_in(text) == ""
+    amount_in(text)
+
+
+@given(st.lists(st.sampled_from([*WORDS, "hundred", "thousand", "and", "double", "forty", "ten", "oh", "to", "7"])))
+def test_any_row_of_number_words_is_read_without_failing(words: list[str]) -> None:
+    """Nonsense numbers give some digits or none."""
+    digits_in(" ".join(words))
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("two hundred fifty dollars", "250"),
+        ("two hundred and fifty dollars and thirty cents", "250.30"),
+        ("$4,277.09", "4277.09"),
+        ("$3 million", "3000000"),
+        ("twelve hundred dollars", "1200"),
+        ("I'd like to pay 40 dollars", "40"),
+        ("a thousand dollars", "1000"),
+        ("fifty cents", "0.50"),
+        ("five point five", "5.5"),
+        ("a hundred and five euros", "105"),
+    ],
+)
+def test_amounts(text: str, amount: str) -> None:
+    """Amounts as callers say them."""
+    assert amount_in(text) == Decimal(amount)
+
+
+def test_no_amount() -> None:
+    """No number, no amount."""
+    assert amount_in("I don't know") is None
+
+
+def test_spoken_and_pressed_digits_join_in_order() -> None:
+    """A caller may say half and press half; '#' ends, '*' begins anew."""
+    entry = DigitEntry().spoken("four two").pressed("7").spoken("oh nine")
+    assert entry.digits == "42709"
+    assert entry.is_complete(5)
+    assert not entry.is_complete(None)
+    assert entry.pressed("#").is_complete(8)
+    assert entry.pressed("*") == DigitEntry()
+    assert entry.pressed("A") == entry

@@ -1,0 +1,60 @@
+"""Only words that were heard enter the history."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.turn.heard import Clip, HeardSpeech, heard_text
+
+CLIPS = [
+    Clip(mark="a", text="We open at nine.", samples=16_000),
+    Clip(mark="b", text="On Sunday we are closed.", samples=24_000),
+]
+TEXTS = st.text(alphabet="abc .,", max_size=40).map(lambda text: " ".join(text.split()))
+
+
+def test_a_clip_in_full_and_whole_words_of_the_next() -> None:
+    """Not quite half of the second clip gives the words that end before that."""
+    assert heard_text(CLIPS, 16_000 + 11_000) == "We open at nine. On Sunday"
+
+
+def test_nothing_played_is_nothing_heard() -> None:
+    """A reply flushed at once leaves no words."""
+    assert heard_text(CLIPS, 0) == ""
+    assert heard_text(CLIPS, 900) == ""
+
+
+@given(st.lists(st.tuples(TEXTS, st.integers(1, 50_000)), max_size=5), st.integers(0, 200_000), st.integers(0, 50_000))
+def test_heard_text_is_a_prefix_of_whole_words_that_only_grows(
+    spoken: list[tuple[str, int]], heard: int, more: int
+) -> None:
+    """Never a word that was not said, never a part of one, never less after hearing more."""
+    clips = [Clip(mark=str(i), text=text, samples=samples) for i, (text, samples) in enumerate(spoken)]
+    everything = " ".join(clip.text for clip in clips).split()
+    words = heard_text(clips, heard).split()
+    assert words == everything[: len(words)]
+    later = heard_text(clips, heard + more).split()
+    assert words == later[: len(words)]
+    assert heard_text(clips, sum(clip.samples for clip in clips)).split() == everything
+
+
+def test_marks_count_their_clips_and_all_before_them() -> None:
+    """A mark that was missed is covered by the next."""
+    speech = HeardSpeech()
+    for clip in CLIPS:
+        speech.sent(clip)
+    speech.reached("b")
+    assert speech.is_finished
+    assert speech.text == "We open at nine. On Sunday we are closed."
+    assert speech.was_heard("a")
+
+
+def test_flushing_counts_the_running_clip_in_part() -> None:
+    """Half of the first clip: its first words; a late mark of a flushed clip changes nothing."""
+    speech = HeardSpeech()
+    for clip in CLIPS:
+        speech.sent(clip)
+    assert speech.current == CLIPS[0]
+    assert speech.stopped(9_000) == "We open"
+    speech.reached("a")
+    assert speech.text == "We open"
+    assert not speech.was_heard("a")
