@@ -6,6 +6,7 @@ its own): shorter than that, a person talks into pauses between sentences.
 """
 
 import asyncio
+import datetime as dt
 import math
 import random
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class CallTrace:
     ending: Ending
     cause: int
     answered_after_s: float | None
+    answered_at: dt.datetime
     length_s: float
     utterances: tuple[Utterance, ...]
     is_script_done: bool
@@ -160,6 +162,7 @@ class _Log:
     """What a caller notes while it acts."""
 
     started_s: float = 0.0
+    answered_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     utterances: list[Utterance] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     is_done: bool = False
@@ -183,6 +186,7 @@ async def place_call(carrier: Carrier, plan: CallPlan) -> CallTrace:
         )
         refused = await carrier.wait_until_answered(plan.call_id)
         log.started_s = asyncio.get_running_loop().time()
+        log.answered_at = dt.datetime.now(dt.UTC)
         if refused is not None:
             return _trace(carrier, plan, log, ending=Ending.REFUSED, cause=refused.cause, answered_after_s=None)
         await carrier.connect(f"{plan.call_id}.bridge", plan.call_id, media.channel_id)
@@ -242,7 +246,7 @@ async def _follow(carrier: Carrier, plan: CallPlan, media: PartyMedia, ear: Ear,
         await _close(carrier, plan, ear, log)
 
 
-async def _act(carrier: Carrier, plan: CallPlan, media: PartyMedia, ear: Ear, log: _Log, index: int) -> None:  # noqa: PLR0913 - one step of _follow
+async def _act(carrier: Carrier, plan: CallPlan, media: PartyMedia, ear: Ear, log: _Log, index: int) -> None:
     spoken = plan.lines[index]
     match spoken.line.act:
         case Press(digits=digits):
@@ -260,14 +264,14 @@ async def _act(carrier: Carrier, plan: CallPlan, media: PartyMedia, ear: Ear, lo
                 await _disturb(media, ear, log, spoken, index, noise)
 
 
-async def _sound(media: PartyMedia, log: _Log, codes: bytes, kind: UtteranceKind, line: int, text: str) -> None:  # noqa: PLR0913 - a note and its sound
+async def _sound(media: PartyMedia, log: _Log, codes: bytes, kind: UtteranceKind, line: int, text: str) -> None:
     length_s = len(codes) / SAMPLES_PER_S
     begins_in_s = await media.play(codes)
     log.note(kind, line, text, begins_in_s, length_s)
     await asyncio.sleep(begins_in_s + length_s)
 
 
-async def _disturb(media: PartyMedia, ear: Ear, log: _Log, spoken: SpokenLine, index: int, noise: Noise) -> None:  # noqa: PLR0913 - as _sound
+async def _disturb(media: PartyMedia, ear: Ear, log: _Log, spoken: SpokenLine, index: int, noise: Noise) -> None:
     if await ear.wait_for_start(ANSWER_WITHIN_S):
         await asyncio.sleep(NOISE_AFTER_S)
         await _sound(media, log, spoken.noise_codes, UtteranceKind.NOISE, index, noise.value)
@@ -292,7 +296,7 @@ async def _close(carrier: Carrier, plan: CallPlan, ear: Ear, log: _Log) -> None:
             pass
 
 
-def _trace(  # noqa: PLR0913 - fields of a record
+def _trace(
     carrier: Carrier, plan: CallPlan, log: _Log, *, ending: Ending, cause: int, answered_after_s: float | None
 ) -> CallTrace:
     spoken_file, heard_file = carrier.recording(plan.call_id)
@@ -301,6 +305,7 @@ def _trace(  # noqa: PLR0913 - fields of a record
         ending=ending,
         cause=cause,
         answered_after_s=answered_after_s,
+        answered_at=log.answered_at,
         length_s=log.now_s() if answered_after_s is not None else 0.0,
         utterances=tuple(log.utterances),
         is_script_done=log.is_done,

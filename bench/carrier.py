@@ -35,6 +35,7 @@ BYTES_PER_S = 8000
 SILENCE_AHEAD_S = 0.1
 SILENCE = bytes([0xFF]) * int(SILENCE_AHEAD_S * BYTES_PER_S)
 REQUEST_TIMEOUT_S = 10.0
+DEFAULT_RTP_PORTS = PortRange(first=26_000, last=31_998)
 RING_TIMEOUT_S = 20.0
 MEDIA_TIMEOUT_S = 5.0
 CHANNEL_EVENTS = 64
@@ -252,7 +253,7 @@ class Carrier:
 
     async def request(
         self, method: str, path: str, parameters: Mapping[str, str] | None = None, body: object = None
-    ) -> Any:  # noqa: ANN401 - ARI's JSON
+    ) -> Any:
         """One ARI request. Raises CarrierError when it is refused."""
         url = f"{self.settings.ari_url}/{path}"
         async with self._open_session().request(method, url, params=parameters, json=body) as answer:
@@ -290,7 +291,7 @@ class Carrier:
             caller_number=channel["caller"]["number"],
         )
         self._watched(call.channel_id)
-        assert self._tasks is not None  # noqa: S101 - events are read inside the group
+        assert self._tasks is not None
         task = self._tasks.create_task(self._human(self, call), name=f"carrier:human:{call.channel_id}")
         self._humans.add(task)
         task.add_done_callback(self._humans.discard)
@@ -300,7 +301,9 @@ class Carrier:
             task.cancel()
 
 
-def carrier_settings(directory: Path, *, sip_port: int, node_sip: tuple[str, int]) -> AsteriskSettings:
+def carrier_settings(
+    directory: Path, *, sip_port: int, node_sip: tuple[str, int], rtp_ports: PortRange = DEFAULT_RTP_PORTS
+) -> AsteriskSettings:
     """The settings of a carrier that rings the node at `node_sip`."""
     host, port = node_sip
     return AsteriskSettings(
@@ -309,7 +312,7 @@ def carrier_settings(directory: Path, *, sip_port: int, node_sip: tuple[str, int
         dialplan=CarrierDialplan(caller_app=CALLER_APP, human_app=HUMAN_APP),
         sip_port=sip_port,
         http_port=_free_port(),
-        rtp_ports=PortRange(first=26000, last=31999),
+        rtp_ports=rtp_ports,
         peers=(TrunkPeer(name="node", host=host, port=port, qualify_interval_s=0),),
         codecs=("ulaw", "alaw"),
     )

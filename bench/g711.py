@@ -21,7 +21,8 @@ def _encoded() -> NDArray[np.uint8]:
     exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 7
     mantissa = (magnitude >> (exponent + 3)) & 0x0F
     codes = ~(np.where(samples < 0, 0x80, 0) | (exponent << 4) | mantissa)
-    return (codes & 0xFF).astype(np.uint8)
+    table: NDArray[np.uint8] = (codes & 0xFF).astype(np.uint8)
+    return table
 
 
 _DECODE = _decoded()
@@ -35,4 +36,5 @@ def encode(samples: NDArray[np.int16]) -> bytes:
 
 def decode(codes: bytes) -> NDArray[np.int16]:
     """One sample a byte."""
-    return _DECODE[np.frombuffer(codes, np.uint8)]
+    samples: NDArray[np.int16] = _DECODE[np.frombuffer(codes, np.uint8)]
+    return samples

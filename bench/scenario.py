@@ -89,6 +89,8 @@ class Scenario:
     tags: tuple[str, ...]
     lines: tuple[Line, ...]
     now: dt.datetime = DEFAULT_NOW
+    # What the services behind the agent's tools would answer: facts that the agent may say.
+    tool_texts: tuple[str, ...] = ()
 
 
 class _Strict(BaseModel):
@@ -152,7 +154,7 @@ class _ScenarioDocument(_Strict):
     lines: Annotated[list[_LineDocument], Field(min_length=1)]
     text_only: bool = False
     audio_only: bool = False
-    tools: dict[str, dict[str, str]] = {}
+    tools: dict[str, dict[str, str | int | float | bool]] = {}
     now: dt.datetime | None = None
     kind: Literal["Scenario"] | None = None
 
@@ -224,4 +226,5 @@ def _scenario(document: _FileDocument, scenario: _ScenarioDocument, folder: Path
         tags=tuple(scenario.tags),
         lines=tuple(Line(act=line.act(folder), expect=line.expect.expectations()) for line in scenario.lines),
         now=scenario.now or document.now,
+        tool_texts=tuple(str(value) for answer in scenario.tools.values() for value in answer.values()),
     )

@@ -1,15 +1,7 @@
 """What the bench knows of the region under test: the file that `borough up` writes, and nothing else.
 
-`.state/run/region.json`:
-
-    {"node": {"sip": "127.0.0.1:PORT", "web": "http://127.0.0.1:PORT",
-              "pids": {"asterisk": 1, "inference": 2, "calls": [3, 4]},
-              "records": "DIR", "tenants": "DIR", "models": "DIR",
-              "numbers": {"+15550100": "harbour-bank", "+15550200": "volt-electronics"}},
-     "carrier": {"sip_port": PORT, "image": "DIR"}}
-
 `node.sip` is the trunk; it accepts calls from 127.0.0.1 and rings humans at `carrier.sip_port`. The carrier itself is
-started by the bench for the time of a run. `carrier` is null where there is no Asterisk (WebRTC only).
+started by the bench for the time of a run. `node.sip` is null where Asterisk cannot be installed (WebRTC only).
 """
 
 from collections.abc import Mapping
@@ -17,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from bench.errors import RegionMissingError
@@ -38,24 +31,28 @@ class NodeProcesses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarrierPlace:
-    """Where the carrier of a run listens and which image it runs from."""
+    """The ports that the region keeps free for the carrier of a run, and its directory."""
 
     sip_port: int
-    image: Path
+    rtp_first: int
+    rtp_last: int
+    directory: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A running region, as far as a caller and a judge need it."""
 
+    state: StateLayout
     sip: tuple[str, int] | None
     web_url: str
+    metrics: tuple[str, ...]
     processes: NodeProcesses
     records: Path
     tenants: Path
-    models: Path
     numbers: Mapping[str, str]
-    carrier: CarrierPlace | None
+    capacity: int
+    carrier: CarrierPlace
 
     def number_of(self, tenant: str) -> str:
         """The number that reaches a tenant. Raises RegionMissingError."""
@@ -65,6 +62,7 @@ class Target:
         raise RegionMissingError(f"the running region has no number for tenant {tenant}")
 
 
+# Other keys are for other readers.
 class _Pids(BaseModel):
     asterisk: int | None = None
     inference: int | None = None
@@ -74,48 +72,66 @@ class _Pids(BaseModel):
 class _Node(BaseModel):
     sip: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] | None = None
     web: str
+    metrics: list[str] = []
     pids: _Pids
     records: Path
     tenants: Path
-    models: Path
-    numbers: dict[str, str]
+    inference_socket: Path
+    capacity: int
 
 
 class _Carrier(BaseModel):
     sip_port: int
-    image: Path
+    rtp_first: int
+    rtp_last: int
+    directory: Path
 
 
 class _Region(BaseModel):
     node: _Node
-    carrier: _Carrier | None = None
+    carrier: _Carrier
 
 
 def read_target(layout: StateLayout | None = None) -> Target:
     """The region that runs on this machine. Raises RegionMissingError."""
+    place = layout or StateLayout()
     try:
-        document = read_region_file(layout or StateLayout())
+        document = read_region_file(place)
     except NotRunningError as error:
         raise RegionMissingError(str(error)) from error
     try:
         region = _Region.model_validate(document)
     except ValidationError as error:
         raise RegionMissingError(f"region.json of another version: {error}") from error
-    return _target(region)
-
-
-def _target(region: _Region) -> Target:
     node = region.node
     host, _, port = (node.sip or "").partition(":")
     return Target(
+        state=place,
         sip=(host, int(port)) if node.sip else None,
         web_url=node.web,
+        metrics=tuple(node.metrics),
         processes=NodeProcesses(
             asterisk=node.pids.asterisk, inference=node.pids.inference, calls=tuple(node.pids.calls)
         ),
         records=node.records,
         tenants=node.tenants,
-        models=node.models,
-        numbers=node.numbers,
-        carrier=CarrierPlace(sip_port=region.carrier.sip_port, image=region.carrier.image) if region.carrier else None,
+        numbers=numbers_of(node.tenants),
+        capacity=node.capacity,
+        carrier=CarrierPlace(
+            sip_port=region.carrier.sip_port,
+            rtp_first=region.carrier.rtp_first,
+            rtp_last=region.carrier.rtp_last,
+            directory=region.carrier.directory,
+        ),
     )
+
+
+def numbers_of(tenants: Path) -> dict[str, str]:
+    """Called number -> tenant, from the agents' documents."""
+    numbers: dict[str, str] = {}
+    for path in sorted(tenants.glob("*/*.yaml")):
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            if isinstance(document, dict) and document.get("kind") == "Agent":
+                for number in document.get("spec", {}).get("numbers", []):
+                    numbers[str(number)] = path.parent.name
+    return numbers

@@ -108,7 +108,7 @@ def tightened(speech: NDArray[np.float32], rate_hz: int) -> Samples:
     if rms <= 1e-6:
         return np.zeros(0, np.int16)
     gained = speech * (10 ** (SPEECH_DBFS / 20) / rms)
-    samples = np.clip(gained * 32768, -32767, 32767).astype(np.int16)
+    samples: Samples = np.clip(gained * 32768, -32767, 32767).astype(np.int16)
     spans = speech_spans(samples, rate_hz, merge_gap_s=60.0)
     if not spans:
         return samples
@@ -130,7 +130,8 @@ def cough(seed: int) -> Samples:
         envelope = np.exp(-np.linspace(0, 4, count)) * np.minimum(1, np.arange(count) / (0.01 * RATE_HZ))
         pieces.append(dark * envelope * level)
     sound = np.concatenate(pieces)
-    return (sound / np.abs(sound).max() * 32768 * 0.4).astype(np.int16)
+    samples: Samples = (sound / np.abs(sound).max() * 32768 * 0.4).astype(np.int16)
+    return samples
 
 
 def _digest(text: str, voice: CallerVoice) -> str:

@@ -22,7 +22,7 @@ from edge.call.preparation import Preparer
 from edge.call.session import CallParts, CallSession
 from edge.call.slots import SlotLedger
 from edge.conversation.conversation import AgentConversation
-from edge.conversation.tools import ToolBox
+from edge.conversation.tools import Toolbox
 from edge.observability.logs import bind_call
 from edge.observability.metrics import CallMetrics
 from edge.records.model import Record, Transport
@@ -45,7 +45,7 @@ class ServedAgent:
     """An agent that this worker answers for."""
 
     conversation: AgentConversation
-    tools: ToolBox
+    tools: Toolbox
     version: str
 
 
@@ -114,9 +114,9 @@ class Reception:
 
     def admit(self, agent: str) -> AbstractContextManager[object]:  # noqa: ARG002 - tenants will have shares of slots
         """Take a slot for a call from the page (`edge.web.calls.WebCallAcceptor`). Raises NoCapacityError."""
+        if self.closing.is_set():
+            raise NoCapacityError("the node is stopping")
         try:
-            if self.closing.is_set():
-                raise NoCapacityError("the node is stopping")
             return self.slots.take()
         except NoCapacityError:
             self.metrics.calls_refused.labels(reason="no_capacity").inc()
@@ -182,7 +182,7 @@ class Reception:
                 activity=SpeechActivity(SileroDetector(self.vad)),
                 history=CallHistory(facts, self.keep, self.metrics, time.monotonic),
                 observer=caller.observer,
-                run_tool=served.tools.run,
+                tools=served.tools,
                 human=agent.human,
                 filler=agent.phrases.filler[0],
                 now=time.monotonic,

@@ -9,7 +9,7 @@ Tasks: `legs` pumps audio events in, `ended` waits for the hang-up, `tick` posts
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -87,12 +87,16 @@ class Conversation(Protocol):
     def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState: ...
 
 
-ToolRunner = Callable[[str, Mapping[str, str], str], Awaitable[ToolResult]]
+class ToolRunner(Protocol):
+    """The agent's tools (`edge.conversation.tools.Toolbox`)."""
+
+    async def run(self, action: RunTool, *, key: str) -> ToolResult:
+        """Run a tool once per `key`; failures are part of the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallParts:
-    """What a call is made of. `run_tool` takes tool, arguments and an idempotency key; it never raises."""
+    """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply."""
 
     facts: CallFacts
     leg: MediaLeg
@@ -102,7 +106,7 @@ class CallParts:
     activity: SpeechActivity
     history: CallHistory
     observer: CallObserver
-    run_tool: ToolRunner
+    tools: ToolRunner
     human: str
     filler: str
     now: Callable[[], float]
@@ -323,7 +327,7 @@ class CallSession:
     async def _run_tool(self, action: RunTool) -> None:
         began, state = self._parts.now(), self._turns.state
         key = f"{self._parts.facts.call_id}:{len(state.history)}:{action.tool}"
-        result = await self._parts.run_tool(action.tool, action.arguments, key)
+        result = await self._parts.tools.run(action, key=key)
         took_s = self._parts.now() - began
         reply = await self._parts.conversation.after_tool(self._turns.state, result)
         self._post(ToolFinished(result=result, took_s=took_s, reply=reply))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
 import structlog
 import uvloop
 from aiohttp import web
@@ -26,7 +27,7 @@ from edge.call.settings import AsteriskSection, CallsSettings
 from edge.call.slots import SlotLedger
 from edge.conversation.conversation import AgentConversation
 from edge.conversation.documents import load_agents
-from edge.conversation.tools import ToolBox
+from edge.conversation.tools import Toolbox
 from edge.inference.client import InferenceClient
 from edge.inference.model_store import open_model
 from edge.observability.logs import configure_logging
@@ -86,6 +87,7 @@ async def _agents(
 ) -> Sequence[ServedAgent]:
     """Load every tenant's agents, their knowledge and their prepared audio."""
     served: list[ServedAgent] = []
+    webhooks = await stack.enter_async_context(aiohttp.ClientSession())
     for directory in sorted(path for path in settings.tenants.directory.iterdir() if path.is_dir()):
         version = _version(directory)
         for agent in load_agents(directory):
@@ -94,8 +96,7 @@ async def _agents(
             )
             made = await audio.prepare(conversation.fixed_texts(), voice=agent.voice, tenant=agent.tenant)
             log.info("agent_loaded", tenant=agent.tenant, agent=agent.name, clips_made=made)
-            tools = await stack.enter_async_context(ToolBox(agent.tools))
-            served.append(ServedAgent(conversation=conversation, tools=tools, version=version))
+            served.append(ServedAgent(conversation=conversation, tools=Toolbox.of(agent, webhooks), version=version))
     return served
 
 

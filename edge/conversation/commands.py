@@ -11,9 +11,15 @@ class Command(StrEnum):
     START_OVER = "start_over"
     GO_BACK = "go_back"
     REPEAT = "repeat"
+    HUMAN = "human"
 
 
 _PATTERNS = {
+    Command.HUMAN: (
+        r"^(?!.*\b(?:don't|do not|not)\b).*\b(?:speak|talk|connect|transfer|put|get|give|want|need|like|have|reach|rather)"
+        r"\b.{0,30}\b(?:human(?: being)?|real person|a person|operator|an agent|live agent|representative|"
+        r"employees?|manager|supervisor|your colleagues?|a colleague|staff|customer service)\b(?! account)"
+    ),
     Command.START_OVER: r"\b(?:start (?:over|again|from)|begin again|from the (?:beginning|start))\b",
     Command.GO_BACK: r"\b(?:go back|previous (?:question|step|one)|back up|one step back)\b",
     Command.REPEAT: (

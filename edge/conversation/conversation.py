@@ -138,6 +138,8 @@ class AgentConversation:
             return self._reply(turn, state, _templates(state.last_speech), _certain(Command.REPEAT))
         if state.pending is not None and state.pending.kind is PendingKind.CONSENT:
             return self._consent(turn, state.pending)
+        if command_in(turn.heard) is Command.HUMAN:
+            return self._escalate(turn, state, "asked_for_human", _certain(Command.HUMAN))
         if state.flow is not None:
             return await self._in_flow(turn, self.agent.flows[state.flow])
         if state.pending is not None:
@@ -255,7 +257,8 @@ class AgentConversation:
             case PendingKind.MEANING if answer is True:
                 intent = self.agent.intent(pending.intent)
                 item = self._knowledge.item(pending.item_id, turn.today) if pending.item_id is not None else None
-                return await self._act(turn, intent, item, None, _certain(pending.intent))
+                mention = Mention(items=(item,), certainty=1.0, masked=turn.heard) if item is not None else None
+                return await self._act(turn, intent, item, mention, _certain(pending.intent))
             case PendingKind.HUMAN | PendingKind.MEANING if answer is False and len(words(turn.heard)) <= 4:
                 texts = (self.agent.phrases.anything_else,)
                 return self._reply(turn, replace(state, misunderstandings=0), _templates(*texts), _certain("no"))
@@ -290,10 +293,14 @@ class AgentConversation:
         query, ranked = await self._understand(turn)
         decision = decide(self.agent.policy, ranked, turn.heard)
         best = ranked[0] if ranked else None
+        if decision is not Decision.ANSWER and query.possible is not None:
+            asked = await self._ask_name(turn, query.possible)
+            if asked is not None:
+                return asked
         if best is None or decision in {Decision.DECLINE, Decision.NOT_UNDERSTOOD}:
             return self._decline(turn, decision, best)
         if decision is Decision.CONFIRM:
-            return self._ask_meaning(turn, best)
+            return self._ask_meaning(turn, best, query.mention)
         understanding = Understanding(intent=best.name, confidence=best.confidence, slots=_item_slot(best.item))
         return await self._act(turn, best.intent, best.item, query.mention, understanding)
 
@@ -331,12 +338,29 @@ class AgentConversation:
         text = phrases.not_known[(count - 1) % len(phrases.not_known)]
         return self._reply(turn, state, _templates(text), understanding, is_complete=False)
 
-    def _ask_meaning(self, turn: _Turn, best: Hypothesis) -> Reply:
+    async def _ask_name(self, turn: _Turn, possible: Mention) -> Reply | None:
+        """Ask whether a name half understood was meant, if the question makes sense with it."""
+        query = self._understander.prepare(turn.heard, turn.state, turn.today, believed=possible)
+        ranked = self._understander.rank(query, await self._embed(query.texts, turn.purpose), turn.state, turn.today)
+        best = ranked[0] if ranked else None
+        if best is None or best.intent is None or best.confidence < self.agent.policy.bands.confirm:
+            return None
+        if best.intent.item is None or len(possible.items) != 1:
+            return None
+        item = possible.items[0]
+        text = render(self.agent.phrases.confirm, {"question": f"the {item.title}"})
+        pending = Pending(kind=PendingKind.MEANING, intent=best.intent.name, item_id=item.id)
+        understanding = Understanding(intent=best.name, confidence=best.confidence, slots=_item_slot(item))
+        state = replace(turn.state, pending=pending, expectation=_YES_NO)
+        return self._reply(turn, state, _templates(text), understanding, is_complete=False)
+
+    def _ask_meaning(self, turn: _Turn, best: Hypothesis, mention: Mention | None) -> Reply:
         question = best.intent.title if best.intent is not None else best.item.title if best.item is not None else ""
         text = render(self.agent.phrases.confirm, {"question": question})
         item_id = best.item.id if best.item is not None else None
         pending = Pending(kind=PendingKind.MEANING, intent=best.name, item_id=item_id)
-        state = replace(turn.state, pending=pending, expectation=_YES_NO)
+        topic = mention.items[0].id if mention is not None and len(mention.items) == 1 else turn.state.topic_item_id
+        state = replace(turn.state, pending=pending, expectation=_YES_NO, topic_item_id=topic)
         understanding = Understanding(intent=best.name, confidence=best.confidence, slots=_item_slot(best.item))
         return self._reply(turn, state, _templates(text), understanding, is_complete=False)
 
@@ -470,15 +494,19 @@ class AgentConversation:
 
     async def _asked(self, turn: _Turn, flow: Flow, ask: Ask) -> Reply:
         slot = flow.slot(ask.slot)
-        if slot.kind in {SlotKind.TEXT, SlotKind.ITEM}:
+        named = (
+            self._knowledge.mention(turn.heard, slot.source, turn.today)
+            if slot.kind is SlotKind.ITEM and slot.source is not None
+            else None
+        )
+        if slot.kind is SlotKind.TEXT or (slot.kind is SlotKind.ITEM and not _is_only_name(turn.heard, named)):
             aside = await self._aside(turn, flow, least=0.8 if slot.kind is SlotKind.TEXT else 0.6)
             if aside is not None:
                 return aside
         earlier = turn.state.slots.get(flows.partial_name(slot.name), "")
         filled = fill(slot, turn.heard, earlier)
-        if slot.kind is SlotKind.ITEM and slot.source is not None:
-            mention = self._knowledge.mention(turn.heard, slot.source, turn.today)
-            filled = Filled(value=mention.items[0].title) if mention is not None else None
+        if named is not None:
+            filled = Filled(value=named.items[0].title)
         if filled is None:
             return await self._missed(turn, flow, ask.reprompts or (ask.prompt,))
         understanding = _certain(f"slot:{slot.name}")
@@ -631,6 +659,11 @@ def _item_slot(item: Item | None) -> dict[str, str]:
 def _left(state: DialogueState) -> DialogueState:
     """Return the state outside any flow."""
     return replace(state, flow=None, step=0, slots={}, pending=None, expectation=Expectation(), misunderstandings=0)
+
+
+def _is_only_name(heard: str, named: Mention | None) -> bool:
+    """Whether little is said beside the name, so that it answers "which one?"."""
+    return named is not None and len(words(heard)) <= _LONGEST_CHOICE_WORDS
 
 
 def _distinct_words(item: Item, others: Sequence[Item]) -> set[str]:

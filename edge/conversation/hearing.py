@@ -14,6 +14,14 @@ _GREETING = re.compile(
     r"^(?:(?:yeah|yes|hi|hello|hey|good (?:morning|afternoon|evening)|okay|ok|so|well|alright|right)(?: there)?[,.!]?\s+)+",
     re.IGNORECASE,
 )
+# "I just wanted to ask when..." says nothing about what is asked.
+_PREAMBLE = re.compile(
+    r"^(?:(?:i(?: am|'m)? (?:just )?(?:want(?:ed)?|would like|like|wondering|calling|wonder|need|have a question)"
+    r"|i'd (?:just )?like|can you|could you|would you|do you know|please)"
+    r"(?: to)? (?:ask(?: you)?|know|tell me|find out|check|if|about|say)?[,:]?\s*(?:please )?(?:about |if )?)",
+    re.IGNORECASE,
+)
+_PREAMBLE_VERBS = re.compile(r"\b(?:ask|know|tell me|find out|wondering|wonder|question)\b", re.IGNORECASE)
 _OPEN_ENDINGS = frozenset(
     "a an the my your our his her their to of for with and or but if is are was i i'm i'd we you about from at in "
     "because so that can could would do does like want need number's please um uh by".split()
@@ -42,8 +50,11 @@ def cleaned(heard: str) -> str:
 
 
 def request_in(text: str) -> str:
-    """Return the text without a greeting in front, unless it is only a greeting."""
+    """Return the text without a greeting and "I wanted to ask" in front, unless it is only that."""
     shorter = _GREETING.sub("", text)
+    preamble = _PREAMBLE.match(shorter)
+    if preamble is not None and _PREAMBLE_VERBS.search(preamble[0]):
+        shorter = shorter[preamble.end() :]
     return shorter if len(shorter.split()) > 1 else text
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from edge.conversation.hearing import request_in, with_weekdays, without_contrac
 from edge.knowledge.base import KnowledgeBase
 from edge.knowledge.examples import ExampleIndex, Match
 from edge.knowledge.items import Item
-from edge.knowledge.mentions import Mention
+from edge.knowledge.mentions import SURE, Mention
 from edge.knowledge.words import STOPWORDS, content_stems, words
 
 KNOWLEDGE_INTENT = "knowledge"
@@ -33,6 +34,9 @@ _ELLIPTIC_START = re.compile(r"^(?:and|what about|how about|what if|or)\b[ ,]*",
 # An item the caller named makes questions about items likelier than others of the same wording.
 _MENTION_BONUS = 0.06
 _CONTEXT_BONUS = 0.05
+# "On a Sunday" must beat the item about the whole week.
+_CASE_BONUS = 0.12
+_PRONOUN = re.compile(r"\b(?:it|that one|this one|the one|them|they|those|these|one of them|that)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +51,38 @@ class Calibration:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, exponent))))
 
 
+class Scope(StrEnum):
+    """What a wording may be matched with."""
+
+    ALL = "all"
+    ITEMS = "items"
+    GROUP = "group"
+    INTENTS = "intents"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """One way to say what was heard, completed from what was talked about."""
+
+    text: str
+    scope: Scope
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One utterance made ready for search. `texts`: what to embed; the second, if any, is the utterance completed
-    from what was talked about."""
+    """One utterance made ready for search: the first wording is its own, others depend on the day and the topic.
+
+    `possible`: a name that is too uncertain to act on, but worth asking about.
+    """
 
     words: str
-    texts: tuple[str, ...]
+    wordings: tuple[Wording, ...]
     mention: Mention | None
-    is_elliptic: bool
+    possible: Mention | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(wording.text for wording in self.wordings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,37 +132,53 @@ class Understander:
         self._calibration = calibration
         self._named_sources = [source.name for source in agent.sources if source.mention is not None]
 
-    def prepare(self, text: str, state: DialogueState, today: date) -> Query:
-        """Return what to embed for this utterance."""
-        request = with_weekdays(without_contractions(request_in(text)), today)
-        mention = self._mention(request, today)
+    def prepare(self, text: str, state: DialogueState, today: date, *, believed: Mention | None = None) -> Query:
+        """Return what to embed for this utterance; `believed` is a possible name taken for true."""
+        request = without_contractions(request_in(text))
+        found = believed if believed is not None else self._mention(request, today)
+        is_sure = found is not None and (found.certainty >= SURE or believed is not None)
+        mention = found if is_sure else None
         own = mention.masked if mention is not None else request
-        remainder = _ELLIPTIC_START.sub("", own)
+        wordings = [Wording(text=own, scope=Scope.ALL)]
+        dated = with_weekdays(request, today)
+        if dated != request:
+            wordings.append(Wording(text=dated, scope=Scope.ITEMS))
+        wordings += self._in_context(own, mention, self._topic(state, today), with_weekdays(own, today))
+        possible = found if not is_sure else None
+        return Query(words=dated, wordings=tuple(wordings), mention=mention, possible=possible)
+
+    def _in_context(self, own: str, mention: Mention | None, topic: Item | None, dated: str) -> list[Wording]:
+        if topic is None:
+            return []
+        remainder = _ELLIPTIC_START.sub("", dated)
         content = [word for word in words(remainder) if word not in STOPWORDS]
-        is_elliptic = len(content) <= _ELLIPTIC_WORDS
-        texts = [own]
-        topic = self._topic(state, today)
-        if is_elliptic and topic is not None and topic.group is not None:
-            texts.append(f"{topic.group.replace('-', ' ')} {remainder}")
-        return Query(words=request, texts=tuple(texts), mention=mention, is_elliptic=is_elliptic)
+        if topic.group is not None and len(content) <= _ELLIPTIC_WORDS:
+            return [Wording(text=f"{topic.group.replace('-', ' ')} {remainder}", scope=Scope.GROUP)]
+        called = next((source.mention for source in self._agent.sources if source.name == topic.source), None)
+        if called is not None and mention is None and _PRONOUN.search(own):
+            return [Wording(text=_PRONOUN.sub(called, own), scope=Scope.INTENTS)]
+        return []
 
     def rank(
         self, query: Query, vectors: NDArray[np.float32], state: DialogueState, today: date
     ) -> tuple[Hypothesis, ...]:
         """Return what may be meant, best first, at most five. `vectors` belong to `query.texts`."""
-        scored = self._scored(query.texts[0], vectors[0], query, today, group=None)
-        if len(query.texts) > 1:
-            topic = self._topic(state, today)
-            group = topic.group if topic is not None else None
-            scored += self._scored(query.texts[1], vectors[1], query, today, group=group)
-        repeated = self._repeated(query, state)
+        topic = self._topic(state, today)
+        scored = self._repeated(query, state)
+        for wording, vector in zip(query.wordings, vectors, strict=True):
+            if wording.scope is not Scope.INTENTS:
+                group = topic.group if topic is not None and wording.scope is Scope.GROUP else None
+                scored += self._scored_items(wording.text, vector, query, today, group)
+            if wording.scope in {Scope.ALL, Scope.INTENTS}:
+                scored += self._scored_intents(wording, vector, query)
         best: dict[str, _Scored] = {}
-        for entry in [*repeated, *scored]:
+        for entry in scored:
             key = _key(entry)
             if key not in best or entry.score > best[key].score:
                 best[key] = entry
         ranked = sorted(best.values(), key=lambda entry: -entry.score)
-        share = max(self._knowledge.known_share(query.texts[0]), self._intents.known_share(query.texts[0]))
+        own = query.wordings[0].text
+        share = max(self._knowledge.known_share(own), self._intents.known_share(own))
         return tuple(self._hypothesis(entry, ranked, query, share) for entry in ranked[:5])
 
     def _mention(self, text: str, today: date) -> Mention | None:
@@ -145,26 +188,35 @@ class Understander:
     def _topic(self, state: DialogueState, today: date) -> Item | None:
         return self._knowledge.item(state.topic_item_id, today) if state.topic_item_id is not None else None
 
-    def _scored(
+    def _scored_items(
         self, text: str, vector: NDArray[np.float32], query: Query, today: date, group: str | None
     ) -> list[_Scored]:
-        """Score intents and items for one wording; with `group` only items of it, since the wording supposes it."""
+        """Score items; with `group` only those of it, since the wording supposes it."""
         found: list[_Scored] = []
         for match in self._knowledge.search(text, vector, today):
             item = self._knowledge.item(match.key, today)
-            if item is None or (group is not None and not _varies(item, group, query.words)):
+            if item is None:
                 continue
-            bonus = _CONTEXT_BONUS if group is not None else 0.0
+            varies = item.group is not None and _varies(item, item.group, query.words)
+            if group is not None and (item.group != group or not varies):
+                continue
+            bonus = (_CONTEXT_BONUS if group is not None else 0.0) + (_CASE_BONUS if varies else 0.0)
             found.append(
                 _Scored(intent=None, item=item, match=match, score=match.score + bonus, is_context=group is not None)
             )
-        if group is None:
-            for match in self._intents.search(text, vector):
-                intent = self._by_name[match.key]
-                bonus = _MENTION_BONUS if intent.item is not None and query.mention is not None else 0.0
-                found.append(
-                    _Scored(intent=intent, item=None, match=match, score=match.score + bonus, is_context=False)
-                )
+        return found
+
+    def _scored_intents(self, wording: Wording, vector: NDArray[np.float32], query: Query) -> list[_Scored]:
+        is_context = wording.scope is Scope.INTENTS
+        found: list[_Scored] = []
+        for match in self._intents.search(wording.text, vector):
+            intent = self._by_name[match.key]
+            if is_context and intent.item is None:
+                continue
+            bonus = _MENTION_BONUS if intent.item is not None and (query.mention is not None or is_context) else 0.0
+            found.append(
+                _Scored(intent=intent, item=None, match=match, score=match.score + bonus, is_context=is_context)
+            )
         return found
 
     def _repeated(self, query: Query, state: DialogueState) -> list[_Scored]:

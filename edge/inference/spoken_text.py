@@ -36,7 +36,7 @@ _GROUPED = re.compile(r"\b\d{1,3}(?:,\d{3})+\b")
 _DECIMAL = re.compile(r"\b(\d+)\.(\d+)\b")
 _RANGE = re.compile(r"\b(\d{1,3})\s?[-\u2013]\s?(\d{1,3})\b(?!-)")
 _DIGITS = re.compile(r"\d+")
-_HASH = re.compile(r"#\s?(?=\w)")
+_HASH = re.compile(r"#\s*(?=\w)")
 _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -49,7 +49,7 @@ def spoken(text: str) -> str:
     text = " ".join(text.split())
     for pattern, say in _RULES:
         text = pattern.sub(say, text)
-    return " ".join(text.replace("&", " and ").split())
+    return " ".join(text.split())
 
 
 def number_words(number: int) -> str:
@@ -176,6 +176,7 @@ def _email(match: re.Match[str]) -> str:
 
 # In this order: each rule leaves only words behind, so the later ones see what nobody has read yet.
 _RULES = (
+    (re.compile("&"), lambda _: " and "),
     (_EMAIL, _email),
     (_ALWAYS, lambda _: "twenty four seven"),
     (_DATE, _date),

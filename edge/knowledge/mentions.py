@@ -11,8 +11,10 @@ from edge.knowledge.items import Item
 from edge.knowledge.words import STOPWORDS, sound, words
 
 _LONGEST_NAME_WORDS = 5
-# Letters 0-1 that must agree. Below 0.82 "soundbar" starts to match "sandbag".
-_SURE = 0.82
+# Letters 0-1 that must agree. Below 0.83 "soundbar" starts to match "sandbag".
+SURE = 0.83
+# From here on a name is worth asking about: "noble book" for NovaBook.
+_POSSIBLE = 0.74
 # Short names differ from common words by one letter, so they must be exact.
 _SHORT_LETTERS = 4
 _SOUND_DISCOUNT = 0.94
@@ -49,7 +51,8 @@ class Names:
         self._sounds = [name.sounds for name in self._names]
 
     def find(self, text: str) -> Mention | None:
-        """Return the longest and most certain mention, None if no name is in the text."""
+        """Return the longest and most certain mention, None if no name is in the text. A certainty below SURE means
+        that the name may be another word."""
         heard = words(text)
         spans = [
             (start, end)
@@ -60,13 +63,14 @@ class Names:
         if not spans or not self._names:
             return None
         scores = self._similarities([heard[start:end] for start, end in spans])
+        least = SURE if float(scores.max()) >= SURE else _POSSIBLE
         best_row, best_value = -1, 0.0
         for row in range(len(spans)):
             column = int(scores[row].argmax())
             certainty = float(scores[row, column])
             # A longer name that fits is the one that was meant: "AeroBuds Pro", not "AeroBuds".
             value = certainty * min(len(self._letters[column]), 24) ** 0.5
-            if certainty >= _SURE and value > best_value:
+            if certainty >= least and value > best_value:
                 best_row, best_value = row, value
         return self._mention(heard, spans[best_row], scores[best_row]) if best_row >= 0 else None
 
@@ -76,7 +80,7 @@ class Names:
         by_sound = process.cdist(
             [_sounds(phrase) for phrase in phrases], self._sounds, scorer=fuzz.ratio, dtype=np.float32
         )
-        scores: NDArray[np.float32] = np.maximum(by_letters, by_letters * 0.4 + by_sound / 100 * 0.6 * _SOUND_DISCOUNT)
+        scores: NDArray[np.float32] = np.maximum(by_letters, by_letters * 0.5 + by_sound / 100 * 0.5 * _SOUND_DISCOUNT)
         for column, name in enumerate(self._letters):
             if len(name) <= _SHORT_LETTERS or any(character.isdigit() for character in name):
                 for row, phrase in enumerate(letters):

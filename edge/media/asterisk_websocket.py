@@ -1,9 +1,9 @@
 """The caller's audio over Asterisk's media websocket (chan_websocket of Asterisk 22.10, JSON control messages).
 
 Facts of the driver that this module lives with (channels/chan_websocket.c):
-- It plays one 20 ms frame per tick of its own clock and, since asterisk#1788, sends nothing at all when it has none: the
-  caller would get no packets, and some peers then stop sending, too. So we keep silence queued while we have nothing to
-  say, refilled by its own marks (no clock of ours), and flush it away when we have.
+- It plays one 20 ms frame per tick of its own clock and, since asterisk#1788, sends nothing at all when it has none:
+  the caller would get no packets, and some peers then stop sending, too. So we keep silence queued while we have
+  nothing to say, refilled by its own marks (no clock of ours), and flush it away when we have.
 - Bytes that do not fill a frame are dropped (without START_MEDIA_BUFFERING): we send whole frames only.
 - Its queue takes 1000 frames and then drops silently: we keep at most two seconds in it, known from marks.
 - Text messages over 128 bytes are ignored: marks are numbers here, the names stay with us.

@@ -45,6 +45,8 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 SILENCE = bytes(FRAME_BYTES)
 TIME_BASE = fractions.Fraction(1, SAMPLE_RATE_HZ)
 OPUS_CLOCK_HZ = 48_000
+# A packet less than this behind is late; one further behind belongs to a stream that began anew (RFC 3550 A.1).
+LATE_PACKETS = 100
 DIGITS = frozenset("0123456789*#ABCD")
 DIGITS_CHANNEL = "digits"
 
@@ -87,7 +89,7 @@ class PassThroughOrder:
     def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
         """Whether a key frame is wanted (never, for audio), and the packet if it is newer than all before."""
         number: int = packet.sequence_number
-        if self._newest is not None and not 0 < (number - self._newest) % 65536 < 32768:
+        if self._newest is not None and (self._newest - number) % 65536 < LATE_PACKETS:
             return False, None
         self._newest = number
         data: bytes = packet._data  # type: ignore[attr-defined]  # noqa: SLF001 - where aiortc puts the payload

@@ -113,7 +113,7 @@ class CallStore:
         return group, True
 
     def _answer(self, members: Sequence[_Pending], results: Sequence[RecordsError | None]) -> None:
-        assert self._loop is not None  # noqa: S101 - set before the thread starts
+        assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
             self._loop.call_soon_threadsafe(_resolve, members, results)
 

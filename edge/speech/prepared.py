@@ -5,6 +5,7 @@ Workers of a node share the directory; a clip appears under its name only when i
 during calls is kept too, in memory, within a bound.
 """
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
@@ -16,6 +17,8 @@ from edge.call.ports import SAMPLE_RATE_HZ, Priority, Purpose, Synthesizer
 # 64 MiB is 35 minutes of speech: every fixed sentence of a dozen agents.
 MEMORY_BOUND_BYTES = 64 * 1024 * 1024
 SYNTHESIS_BUDGET_S = 30.0
+# Twice what the inference service does at once: it never waits for us.
+SYNTHESES_AT_ONCE = 4
 
 
 class PreparedAudio:
@@ -38,13 +41,12 @@ class PreparedAudio:
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         purpose = Purpose(tenant=tenant, call_id="", priority=Priority.SHADOW, budget_s=SYNTHESIS_BUDGET_S)
-        made = 0
-        for text in dict.fromkeys(texts):
-            if self.clip(text, voice=voice) is None:
-                pcm = b"".join([piece async for piece in self._synthesizer.synthesize(text, purpose, voice=voice)])
-                self._write(self._key(text, voice), pcm)
-                made += 1
-        return made
+        missing = [text for text in dict.fromkeys(texts) if self.clip(text, voice=voice) is None]
+        for start in range(0, len(missing), SYNTHESES_AT_ONCE):
+            async with asyncio.TaskGroup() as group:
+                for text in missing[start : start + SYNTHESES_AT_ONCE]:
+                    group.create_task(self._make(text, purpose, voice), name="prepare")
+        return len(missing)
 
     def clip(self, text: str, *, voice: str) -> bytes | None:
         """The clip of this text, or None when it was never made."""
@@ -70,6 +72,10 @@ class PreparedAudio:
             pieces.append(piece)
             yield piece
         self._keep(self._key(text, voice), b"".join(pieces))
+
+    async def _make(self, text: str, purpose: Purpose, voice: str) -> None:
+        pcm = b"".join([piece async for piece in self._synthesizer.synthesize(text, purpose, voice=voice)])
+        self._write(self._key(text, voice), pcm)
 
     def _key(self, text: str, voice: str) -> str:
         return hashlib.sha256(f"{self._model}\0{voice}\0{SAMPLE_RATE_HZ}\0{text}".encode()).hexdigest()

@@ -103,7 +103,12 @@ def parse_event(text: str) -> AriEvent | None:
         return None
     if kind == "ApplicationReplaced":
         return ApplicationReplaced()
+    return _channel_event(kind, message)
+
+
+def _channel_event(kind: str, message: dict[str, object]) -> AriEvent:
     channel = parse_channel(message.get("channel"))
+    cause = message.get("cause")
     match kind:
         case "StasisStart":
             return StasisStart(channel=channel, arguments=tuple(as_texts(message.get("args"))))
@@ -112,10 +117,8 @@ def parse_event(text: str) -> AriEvent | None:
         case "ChannelDtmfReceived":
             return ChannelDtmfReceived(channel_id=channel.channel_id, digit=as_text(message, "digit"))
         case "ChannelHangupRequest":
-            cause = message.get("cause")
             return ChannelHangupRequest(channel_id=channel.channel_id, cause=cause if isinstance(cause, int) else None)
         case "ChannelDestroyed":
-            cause = message.get("cause")
             return ChannelDestroyed(channel_id=channel.channel_id, cause=cause if isinstance(cause, int) else 0)
         case _:
             return ChannelStateChange(channel_id=channel.channel_id, state=channel.state)

@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from edge.call.ports import HangupCause, LegClosed, PlayoutReached, TransferOutcome
-from edge.media.asterisk_websocket import BYTES_PER_S, AsteriskMediaLeg, MediaProtocolError, open_leg
+from edge.media.asterisk_websocket import AsteriskMediaLeg, MediaProtocolError, open_leg
+from edge.media.playout_window import BYTES_PER_S
 from edge.telephony.ari import AriClient, Origination
 from edge.telephony.ari_listener import AriListener, ChannelWatch
 from edge.telephony.errors import AriRequestError, AriUnavailableError, CallerGoneError, ChannelGoneError, MediaLegError

@@ -46,7 +46,10 @@ class InboundCall:
 
 
 class InboundCalls:
-    """Async context manager around one worker's Stasis app."""
+    """Async context manager around one worker's Stasis app. Raises AriUnavailableError when it cannot register.
+
+    It holds a TaskGroup, so an error in its body comes out in an ExceptionGroup.
+    """
 
     def __init__(self, client: AriClient, *, app: str, trunk: str = DEFAULT_TRUNK) -> None:
         self.overflowed_calls = 0
@@ -72,16 +75,11 @@ class InboundCalls:
             listening = tasks.create_task(self._listener.run(), name=f"ari:{self._listener.app}")
             stack.callback(listening.cancel)
             self._board = Switchboard(client=self._client, listener=self._listener, tasks=tasks, trunk=self._trunk)
-            try:
-                async with asyncio.timeout(REGISTER_TIMEOUT_S):
-                    await self._listener.wait_registered()
-                    await self._reconcile()
-            except TimeoutError as error:
-                raise AriUnavailableError(
-                    f"{self._listener.app} could not register in {REGISTER_TIMEOUT_S:.0f} s"
-                ) from error
-            self._stack = stack.pop_all()
-        return self
+            if await self._is_ready_in_time():
+                self._stack = stack.pop_all()
+                return self
+        # Raised outside of the group, so that it comes alone and not in an ExceptionGroup.
+        raise AriUnavailableError(f"{self._listener.app} could not register in {REGISTER_TIMEOUT_S:.0f} s")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -130,6 +128,15 @@ class InboundCalls:
         self._listener.drop_watch(call.channel_id)
         await self._client.hang_up_if_there(call.channel_id, int(cause))
 
+    async def _is_ready_in_time(self) -> bool:
+        try:
+            async with asyncio.timeout(REGISTER_TIMEOUT_S):
+                await self._listener.wait_registered()
+                await self._reconcile()
+        except (TimeoutError, AriUnavailableError):
+            return False
+        return True
+
     def _switchboard(self) -> Switchboard:
         if self._board is None:
             raise RuntimeError("InboundCalls is used outside of its context")
@@ -167,9 +174,9 @@ class InboundCalls:
         application = await self._client.application(self._listener.app)
         ours = set(application.channel_ids) if application is not None else set()
         for channel in await self._client.channels():
-            if channel.channel_id.startswith(prefix) or channel.channel_id in ours:
-                if self._listener.find_watch(channel.channel_id) is None:
-                    await release_channel(self._client, channel.channel_id)
+            is_ours = channel.channel_id.startswith(prefix) or channel.channel_id in ours
+            if is_ours and self._listener.find_watch(channel.channel_id) is None:
+                await release_channel(self._client, channel.channel_id)
         for bridge_id in await self._client.bridge_ids():
             if bridge_id.startswith(prefix):
                 await release_bridge(self._client, bridge_id)

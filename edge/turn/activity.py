@@ -148,12 +148,12 @@ class SpeechActivity:
 
     @property
     def position(self) -> int:
-        """Samples judged so far."""
-        return self._position
+        """Samples judged so far and those that are missing now: time goes on when frames stop."""
+        return self._position + self._missing
 
     @property
     def level_dbfs(self) -> float:
-        """Level of the last chunk."""
+        """Level of the loudest 8 ms in the last 32."""
         return self._level_dbfs
 
     @property

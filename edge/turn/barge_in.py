@@ -10,9 +10,11 @@ within `decision_s`, every new piece of evidence is classified to a `Finding` an
     ECHO           RESUME               nothing
     NOISE          RESUME               nothing
 
-At the deadline there is no PENDING: without words, a sound that still lasts or that lasted like speech is taken as
-speech, any other as noise. So playout is never stuck, a cough never costs the reply, and words that are recognised only
-after we went on still win.
+A sound that is over and short is noise at `decision_s`. One that lasts, or lasted like speech, waits for its words
+until `hold_s`: an "uh-huh" takes half a second, and while the caller sounds our silence is only polite. Without words
+it is then taken as speech. `wants_words` tells when to have the beginning recognised, so that words usually come before
+`decision_s`. So playout is never stuck, a cough or an "uh-huh" never costs the reply, and words that are recognised
+only after we went on still win.
 
 Short answers are protected: "yes", "no", "stop", "hello" and digits are speech however short; "yeah" and "okay" are
 backchannel only while we are telling something, not while we end a yes/no question.
@@ -100,9 +102,13 @@ class BargeInSettings:
     """How a sound over our speech is judged."""
 
     decision_s: float = 0.5
-    """Playout is held no longer than this without a verdict. 0.2-1.5 s."""
+    """By then a sound is judged, unless it lasts without known words. 0.2-1.5 s."""
+    hold_s: float = 0.8
+    """Playout is held no longer than this without a verdict. `decision_s`-2 s."""
+    ask_words_after_s: float = 0.28
+    """A sound that lasts this long is worth recognising before it ends. 0.1-1 s."""
     speech_without_words_s: float = 0.4
-    """A sound that lasted this long is speech even if no words are known at the deadline. 0.2-1 s."""
+    """A sound that lasted this long is speech even if no words are known at `hold_s`. 0.2-1 s."""
     finishing_s: float = 0.8
     """With no more than this left of a question, a "yes" is its answer. 0-3 s."""
     echo_similarity: float = 85.0
@@ -113,6 +119,8 @@ class BargeInSettings:
     def __post_init__(self) -> None:
         if not 0.2 <= self.decision_s <= 1.5:
             raise ValueError(f"decision_s must be 0.2-1.5, not {self.decision_s}")
+        if not self.decision_s <= self.hold_s <= 2.0:
+            raise ValueError(f"hold_s must be {self.decision_s}-2, not {self.hold_s}")
         if not 60.0 <= self.echo_similarity <= 100.0:
             raise ValueError(f"echo_similarity must be 60-100, not {self.echo_similarity}")
 
@@ -149,6 +157,7 @@ class BargeIn:
         self._state = BargeInState.IDLE
         self._agent = AgentSpeech(text="", remaining_s=0.0)
         self._finding = Finding.PENDING
+        self._has_asked = False
 
     @property
     def state(self) -> BargeInState:
@@ -160,9 +169,18 @@ class BargeIn:
         """What the sound was last taken for (for the record and the metrics)."""
         return self._finding
 
+    def wants_words(self, since_onset_s: float) -> bool:
+        """Whether the sound should be recognised now although it goes on; True once a sound."""
+        is_due = since_onset_s >= self._settings.ask_words_after_s
+        if self._state is not BargeInState.HELD or self._has_asked or not is_due:
+            return False
+        self._has_asked = True
+        return True
+
     def begin(self, agent: AgentSpeech) -> None:
         """A sound began over `agent`; the playout is being held."""
         self._state, self._agent, self._finding = BargeInState.HELD, agent, Finding.PENDING
+        self._has_asked = False
 
     def end(self) -> None:
         """The reply is over; nothing is left to arbitrate."""
@@ -185,7 +203,7 @@ class BargeIn:
 
 
 def classify(evidence: Evidence, agent: AgentSpeech, settings: BargeInSettings) -> Finding:
-    """What the sound is, as far as the evidence goes; never PENDING from `decision_s` on."""
+    """What the sound is, as far as the evidence goes; never PENDING from `hold_s` on."""
     words = words_of(evidence.text or "")
     is_late = evidence.since_onset_s >= settings.decision_s
     is_believed = evidence.no_speech_probability < settings.no_speech_probability
@@ -193,11 +211,10 @@ def classify(evidence: Evidence, agent: AgentSpeech, settings: BargeInSettings) 
         return _of_words(words, agent, settings, is_speaking=evidence.is_speaking and not is_late)
     if evidence.text is not None and not evidence.is_speaking:
         return Finding.NOISE
-    if not is_late:
+    may_be_speech = evidence.is_speaking or evidence.spoken_s >= settings.speech_without_words_s
+    if not is_late or (may_be_speech and evidence.since_onset_s < settings.hold_s):
         return Finding.PENDING
-    if evidence.is_speaking or evidence.spoken_s >= settings.speech_without_words_s:
-        return Finding.SPEECH
-    return Finding.NOISE
+    return Finding.SPEECH if may_be_speech else Finding.NOISE
 
 
 def _of_words(words: list[str], agent: AgentSpeech, settings: BargeInSettings, *, is_speaking: bool) -> Finding:

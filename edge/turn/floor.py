@@ -21,7 +21,7 @@ actions in order. Nothing else moves the state.
   nor counts as an answer, except when it outlasts the prompt.
 * Digits pressed stop our speech; the session collects them and reports the endpoint, possibly without any speech.
 
-Deadlines belong to the session: arbitration 0.5 s (`BargeIn.consider`), thinking by its own budget (then
+Deadlines belong to the session: arbitration 0.5-0.8 s (`BargeIn.consider`), thinking by its own budget (then
 `NOTHING_TO_SAY` or an apology as reply), an utterance at most `max_utterance_s` (endpoint while still speaking).
 An event that is not in the table raises `IllegalFloorEventError` and changes nothing.
 """
@@ -96,7 +96,6 @@ Transition = tuple[FloorState, tuple[FloorAction, ...]]
 TRANSITIONS: dict[FloorState, dict[FloorEvent, Transition]] = {
     _S.LISTENING: {
         _E.SPEECH_STARTED: (_S.CALLER_SPEAKING, ()),
-        # A resumed utterance whose reply was short: the turn before stands, this is the next one.
         _E.SPEECH_RESUMED: (_S.CALLER_SPEAKING, ()),
         _E.SPEECH_PAUSED: (_S.LISTENING, (_A.DROP_UTTERANCE,)),
         _E.UTTERANCE_REJECTED: (_S.LISTENING, (_A.DROP_UTTERANCE,)),
@@ -126,7 +125,7 @@ TRANSITIONS: dict[FloorState, dict[FloorEvent, Transition]] = {
         _E.DIGIT_PRESSED: (_S.THINKING, ()),
         _E.REPLY_READY: (_S.AGENT_SPEAKING, (_A.START_PLAYOUT,)),
         _E.PROTECTED_REPLY_READY: (_S.PROTECTED, (_A.START_PLAYOUT,)),
-        _E.NOTHING_TO_SAY: (_S.LISTENING, ()),
+        _E.NOTHING_TO_SAY: (_S.LISTENING, (_A.DROP_UTTERANCE,)),
     },
     _S.AGENT_SPEAKING: {
         _E.SPEECH_STARTED: (_S.ARBITRATING, (_A.PAUSE_PLAYOUT,)),
@@ -138,8 +137,9 @@ TRANSITIONS: dict[FloorState, dict[FloorEvent, Transition]] = {
             _S.CALLER_PAUSED,
             (_A.FLUSH_PLAYOUT, _A.MERGE_UTTERANCE, _A.START_SPECULATION),
         ),
-        _E.DIGIT_PRESSED: (_S.LISTENING, (_A.FLUSH_PLAYOUT,)),
-        _E.PLAYOUT_FINISHED: (_S.LISTENING, ()),
+        _E.DIGIT_PRESSED: (_S.LISTENING, (_A.FLUSH_PLAYOUT, _A.DROP_UTTERANCE)),
+        # After a reply that was heard, speech is never the rest of the turn before, however short the reply.
+        _E.PLAYOUT_FINISHED: (_S.LISTENING, (_A.DROP_UTTERANCE,)),
         # A second part of the reply (after a tool ran) follows without a gap.
         _E.REPLY_READY: (_S.AGENT_SPEAKING, (_A.START_PLAYOUT,)),
         _E.PROTECTED_REPLY_READY: (_S.PROTECTED, (_A.START_PLAYOUT,)),
@@ -173,7 +173,7 @@ TRANSITIONS: dict[FloorState, dict[FloorEvent, Transition]] = {
         _E.SPEECH_RESUMED: (_S.PROTECTED_OVERLAP, ()),
         _E.SPEECH_PAUSED: (_S.PROTECTED, (_A.DROP_UTTERANCE,)),
         _E.DIGIT_PRESSED: (_S.PROTECTED, ()),
-        _E.PLAYOUT_FINISHED: (_S.LISTENING, ()),
+        _E.PLAYOUT_FINISHED: (_S.LISTENING, (_A.DROP_UTTERANCE,)),
         _E.REPLY_READY: (_S.PROTECTED, (_A.START_PLAYOUT,)),
         _E.PROTECTED_REPLY_READY: (_S.PROTECTED, (_A.START_PLAYOUT,)),
     },

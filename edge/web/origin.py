@@ -19,10 +19,7 @@ def is_known_host(host: str, allowed_hosts: Collection[str]) -> bool:
 
 def is_same_origin(origin: str | None, host: str) -> bool:
     """Whether the Origin header is this very page's."""
-    if origin is None:
-        return False
-    parts = urlsplit(origin)
-    return parts.scheme in {"http", "https"} and parts.netloc.lower() == host.lower()
+    return origin is not None and origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}
 
 
 def _host_name(url: str) -> str | None:

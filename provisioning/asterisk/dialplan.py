@@ -60,7 +60,7 @@ def carrier_dialplan(dialplan: CarrierDialplan) -> str:
             "static = yes",
             "writeprotect = yes",
             "",
-            "; Where an originated, answered call goes. r: what this caller hears, t: what this caller says, S: kept in step.",
+            # An originated, answered call. r: what this caller hears, t: what this caller says, S: kept in step.
             "[caller]",
             "exten = recorded,1,MixMonitor(${MIX_FILE},S${MIX_OPTIONS}r(${HEARD_FILE})t(${SPOKEN_FILE}))",
             f" same = n,Stasis({dialplan.caller_app},${{CALLER_ARGUMENT}})",
@@ -73,7 +73,7 @@ def carrier_dialplan(dialplan: CarrierDialplan) -> str:
             " same = n,SendDTMF(${DIGITS},100,100)",
             " same = n,Wait(30)",
             "",
-            "; What the node dials.",
+            # What the node dials.
             "[incoming]",
             f"exten = {BUSY_NUMBER},1,Hangup(17)",
             f"exten = {UNALLOCATED_NUMBER},1,Hangup(1)",

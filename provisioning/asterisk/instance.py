@@ -28,6 +28,8 @@ STOP_TIMEOUT_S = 5.0
 LOG_TAIL_LINES = 12
 DIRECTORIES = ("etc", "run", "log", "spool", "lib", "recordings")
 
+# The user is changed by setpriv and not by chroot --userspec: changing it clears the parent-death signal (prctl(2)),
+# which must therefore be set after it.
 _ENTER = """
 mount --bind "$1" "$1"
 mount -o remount,ro,bind "$1"
@@ -38,7 +40,8 @@ mount --rbind /dev "$1/dev"
 if [ -e /etc/resolv.conf ] && [ -f "$1/etc/resolv.conf" ]; then
   mount --bind "$(readlink -f /etc/resolv.conf)" "$1/etc/resolv.conf"
 fi
-exec nice -n "$3" chroot --userspec="$4:$4" --groups= "$1" /usr/sbin/asterisk -C /srv/etc/asterisk.conf -f
+exec nice -n "$3" chroot "$1" setpriv --reuid "$4" --regid "$4" --clear-groups --pdeathsig KILL \\
+  /usr/sbin/asterisk -C /srv/etc/asterisk.conf -f
 """
 
 
@@ -87,9 +90,8 @@ class AsteriskInstance:
     @property
     def pid(self) -> int:
         """Process id of Asterisk itself as seen from outside the image."""
-        if self._process is None:
-            raise AsteriskStartError(f"asterisk {self.settings.name} is not running", hint="enter its context first")
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text(encoding="ascii")
+        parent = self._running().pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
         return int(children.split()[0])
 
     async def __aenter__(self) -> Self:
@@ -135,9 +137,7 @@ class AsteriskInstance:
 
     async def wait(self) -> int:
         """Return the exit status once it has ended."""
-        if self._process is None:
-            raise AsteriskStartError(f"asterisk {self.settings.name} is not running", hint="enter its context first")
-        return await self._process.wait()
+        return await self._running().wait()
 
     def log_tail(self) -> str:
         """The last lines it logged or printed."""
@@ -146,6 +146,11 @@ class AsteriskInstance:
             if path.is_file():
                 lines += path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
         return "\n".join(lines)
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise AsteriskStartError(f"asterisk {self.settings.name} is not running", hint="enter its context first")
+        return self._process
 
     async def _wait_until_ready(self, notifications: socket.socket) -> None:
         try:
@@ -158,16 +163,16 @@ class AsteriskInstance:
             raise self._not_started(f"does not answer on ARI: {error}") from error
 
     async def _wait_for_notification(self, notifications: socket.socket) -> None:
-        assert self._process is not None  # noqa: S101 - only called after the start
+        process = self._running()
         async with asyncio.TaskGroup() as group:
-            ended = group.create_task(self._process.wait(), name=f"asterisk:{self.settings.name}:ended")
+            ended = group.create_task(process.wait(), name=f"asterisk:{self.settings.name}:ended")
             ready = group.create_task(_receive_ready(notifications), name=f"asterisk:{self.settings.name}:ready")
             await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
             is_ready = ready.done()
             ended.cancel()
             ready.cancel()
         if not is_ready:
-            raise self._not_started(f"ended with status {self._process.returncode}")
+            raise self._not_started(f"ended with status {process.returncode}")
 
     async def _check_ari(self) -> None:
         settings = self.settings

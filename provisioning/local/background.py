@@ -11,7 +11,7 @@ from provisioning.local.errors import ServiceStartError
 from provisioning.local.layout import StateLayout, read_region_file
 from provisioning.local.region import RegionOptions
 
-START_WITHIN_S = 300.0
+START_WITHIN_S = 700.0
 STOP_WITHIN_S = 90.0
 LOOK_EVERY_S = 0.1
 LOG_TAIL_LINES = 15

@@ -14,6 +14,7 @@ from pathlib import Path
 from provisioning.local.errors import ServiceStartError
 
 RESTART_DELAY_S = 0.2
+LOOK_EVERY_S = 0.2
 LOG_TAIL_LINES = 15
 
 
@@ -83,7 +84,7 @@ class Service:
     async def _give_up_if_dead(self) -> None:
         assert self._process is not None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._process.wait()), timeout=0.05)
+            await asyncio.wait_for(asyncio.shield(self._process.wait()), timeout=LOOK_EVERY_S)
         if self._process.returncode is not None:
             raise ServiceStartError(self._complaint(f"ended with exit code {self._process.returncode}"))
 

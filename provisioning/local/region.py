@@ -34,6 +34,8 @@ RTP_PORTS = 2_000
 NODE_RTP_FIRST = 20_000
 CARRIER_RTP_FIRST = 24_000
 VAD_MODEL = "silero-vad"
+# The first start synthesises all that the example agents often say: 430 clips.
+FIRST_START_S = 600.0
 INFERENCE_SETTINGS = """\
 socket = "{socket}"
 store = "{store}"
@@ -179,10 +181,8 @@ def _asterisk_settings(options: RegionOptions, carrier_sip_port: int) -> Asteris
 
 
 def _inference(layout: StateLayout) -> ServiceSpec:
-    listen = layout.run / "inference.sock"
-    config = write_toml(
-        layout.run / "inference.toml", {"service": {"socket": listen}, "models": {"store": layout.models}}
-    )
+    listen, config = layout.run / "inference.sock", layout.run / "inference.toml"
+    config.write_text(INFERENCE_SETTINGS.format(socket=listen, store=layout.models), encoding="utf-8")
 
     async def is_ready() -> bool:
         return await _accepts(listen)
@@ -221,7 +221,7 @@ def _worker(options: RegionOptions, index: int, web_port: int, asterisk: Asteris
         argv=[sys.executable, "-m", "edge.call.worker", "--config", str(config)],
         log=layout.run / "log" / f"{name}.log",
         is_ready=is_ready,
-        ready_within_s=180.0,
+        ready_within_s=FIRST_START_S,
         stop_within_s=45.0,
     )
 

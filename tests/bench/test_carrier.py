@@ -4,14 +4,13 @@ import asyncio
 import socket
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soxr
 
 from bench import g711
-from bench.caller import CallPlan, CallTrace, Desk, Ear, Ending, SpokenLine, place_call
+from bench.caller import CallPlan, Desk, Ear, Ending, SpokenLine, place_call
 from bench.carrier import Carrier, IncomingCall, PartyMedia, carrier_settings
-from bench.exchange import Exchange, hear
+from bench.exchange import hear
 from bench.recording import read_recording
 from bench.scenario import Line, Say, Scenario
 from bench.voices import cough

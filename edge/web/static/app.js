@@ -226,7 +226,7 @@ function startMeter(mine) {
   mine.timers.push(setInterval(() => {
     analyser.getFloatTimeDomainData(samples);
     const level = Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length);
-    $("level").style.transform = `scale(${1 + Math.min(0.35, level * 3)})`;
+    $("level").style.transform = `scale(${1 + Math.min(0.25, level * 2)})`;
   }, 60));
 }
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from edge.telephony.ari import AriAddress, AriClient
 from edge.telephony.inbound import InboundCalls
@@ -18,25 +19,25 @@ def address_of(settings: AsteriskSettings) -> AriAddress:
     return AriAddress(url=settings.ari_url, user=settings.ari.user, password=settings.ari.password)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsteriskPair]:
     async with running_pair(tmp_path_factory.mktemp("asterisk"), stasis_apps=(APP, "calls-1")) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def node_client(pair: AsteriskPair) -> AsyncIterator[AriClient]:
     async with AriClient(address_of(pair.node.settings)) as client:
         yield client
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def calls(node_client: AriClient) -> AsyncIterator[InboundCalls]:
     async with InboundCalls(node_client, app=APP) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def carrier(pair: AsteriskPair) -> AsyncIterator[Carrier]:
     async with (
         AriClient(address_of(pair.carrier.settings)) as client,

@@ -91,8 +91,26 @@ def test_a_cough_without_transcript_resumes_at_the_deadline() -> None:
 
 def test_a_sound_that_lasts_is_speech_at_the_deadline() -> None:
     """No transcript needed to let a talking caller talk."""
-    late = Evidence(since_onset_s=0.5, spoken_s=0.5, is_speaking=True)
+    late = Evidence(since_onset_s=0.8, spoken_s=0.8, is_speaking=True)
     assert judged(HOURS, late) == (Verdict.FLUSH, Finding.SPEECH)
+
+
+def test_an_uh_huh_of_half_a_second_is_waited_for() -> None:
+    """Its words come 150 ms after it ends; the reply is not lost for want of them."""
+    lasting = Evidence(since_onset_s=0.5, spoken_s=0.5, is_speaking=True)
+    ended = Evidence(since_onset_s=0.6, spoken_s=0.52, is_speaking=False)
+    recognised = Evidence(since_onset_s=0.7, spoken_s=0.52, is_speaking=False, text="Uh-huh.")
+    assert judged(HOURS, lasting, ended)[0] is Verdict.UNDECIDED
+    assert judged(HOURS, lasting, ended, recognised) == (Verdict.RESUME, Finding.BACKCHANNEL)
+
+
+def test_the_beginning_of_a_lasting_sound_is_recognised_once() -> None:
+    """Its first words decide before it ends."""
+    barge_in = BargeIn()
+    assert not barge_in.wants_words(0.4)
+    barge_in.begin(HOURS)
+    assert [barge_in.wants_words(seconds) for seconds in (0.1, 0.3, 0.4)] == [False, True, False]
+    assert barge_in.consider(words("I wanted", is_speaking=True)) is Verdict.FLUSH
 
 
 def test_words_that_come_late_still_win() -> None:
@@ -100,6 +118,13 @@ def test_words_that_come_late_still_win() -> None:
     late = Evidence(since_onset_s=0.5, spoken_s=0.25, is_speaking=False)
     recognised = Evidence(since_onset_s=0.8, spoken_s=0.25, is_speaking=False, text="Stop.")
     assert judged(HOURS, late, recognised)[0] is Verdict.FLUSH
+
+
+def test_once_we_went_on_only_words_stop_us() -> None:
+    """A long "mm-hmm" is not reconsidered for its length."""
+    hummed = Evidence(since_onset_s=0.4, spoken_s=0.45, is_speaking=False, text="Mm-hmm.")
+    later = Evidence(since_onset_s=0.7, spoken_s=0.45, is_speaking=False)
+    assert judged(HOURS, hummed, later) == (Verdict.UNDECIDED, Finding.BACKCHANNEL)
 
 
 def test_the_table_is_total_while_a_sound_is_judged() -> None:
@@ -128,7 +153,7 @@ def test_nothing_is_undecided_at_the_deadline(
 ) -> None:
     """Playout is never left held."""
     evidence = Evidence(
-        since_onset_s=BargeInSettings().decision_s,
+        since_onset_s=BargeInSettings().hold_s,
         spoken_s=spoken_s,
         is_speaking=is_speaking,
         text=text,

@@ -113,6 +113,7 @@ def test_a_plain_turn_speculates_then_commits() -> None:
         A.START_SPECULATION,
         A.COMMIT_TURN,
         A.START_PLAYOUT,
+        A.DROP_UTTERANCE,
     ]
 
 
@@ -134,4 +135,4 @@ def test_a_cough_never_costs_the_reply() -> None:
 def test_a_protected_prompt_is_not_held_and_an_answer_over_it_does_not_count() -> None:
     """A consent prompt plays whole; what was said over it is dropped."""
     actions = actions_of(E.PROTECTED_REPLY_READY, E.SPEECH_STARTED, E.SPEECH_PAUSED, E.PLAYOUT_FINISHED)
-    assert actions == [A.START_PLAYOUT, A.DROP_UTTERANCE]
+    assert actions == [A.START_PLAYOUT, A.DROP_UTTERANCE, A.DROP_UTTERANCE]

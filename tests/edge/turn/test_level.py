@@ -55,6 +55,14 @@ def test_the_bar_stays_for_the_echo_tail_and_goes_with_it() -> None:
     assert during[-1] == SILENCE_DBFS
 
 
+def test_a_confirmed_echo_raises_the_bar_at_once() -> None:
+    """What proved to be our echo must not stop us again."""
+    echo = EchoEstimate()
+    echo.minimum_dbfs(TYPICAL_PLAYOUT_DBFS)
+    echo.confirmed(-38.0)
+    assert echo.minimum_dbfs(TYPICAL_PLAYOUT_DBFS) == pytest.approx(-30.0)
+
+
 def test_settings_out_of_order_are_refused() -> None:
     """Coupling rises from lowest over initial to highest."""
     with pytest.raises(ValueError, match="echo coupling"):

@@ -70,6 +70,7 @@ class Peer:
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.voice = ToneTrack(440.0)
         self.heard: list[tuple[float, NDArray[np.int16]]] = []
+        self.has_heard_more = asyncio.Event()
         self.digits = self.connection.createDataChannel("digits")
         self.digits_open = asyncio.Event()
         self.digits.on("open", self.digits_open.set)
@@ -90,6 +91,18 @@ class Peer:
         """Take our answer."""
         await self.connection.setRemoteDescription(RTCSessionDescription(sdp=answer_sdp, type="answer"))
 
+    def lose_packets(self, count: int) -> None:
+        """Drop the next packets on their way out."""
+        transport = self.connection.getSenders()[0].transport
+        send = transport._send_rtp
+        left = iter(range(count))
+
+        async def lossy(data: bytes) -> None:
+            if next(left, None) is None:
+                await send(data)
+
+        vars(transport)["_send_rtp"] = lossy
+
     async def listen(self) -> None:
         """Record until the other side ends."""
         assert self.remote is not None
@@ -99,6 +112,7 @@ class Peer:
                 assert isinstance(frame, av.AudioFrame)
                 samples = frame.to_ndarray().reshape(-1, 2)[:, 0].astype(np.int16)
                 self.heard.append((time.monotonic(), samples))
+                self.has_heard_more.set()
 
     def heard_pcm(self) -> bytes:
         """All that was heard so far, int16 mono at 48 kHz."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+import av
 import numpy as np
 import pytest
 from aiortc.mediastreams import MediaStreamTrack
@@ -131,19 +132,22 @@ async def test_frames_leave_every_20_ms() -> None:
         await receive_seconds(it.call.leg, 2.0)
         times = [moment for moment, _ in it.peer.heard[start:]]
     intervals_ms = np.diff(times) * 1000
-    assert np.median(intervals_ms) == pytest.approx(20, abs=2)
-    assert np.mean(intervals_ms) == pytest.approx(20, abs=1)
+    assert np.median(intervals_ms) == pytest.approx(20, abs=3)
+    assert np.mean(intervals_ms) == pytest.approx(20, abs=2)
 
 
-async def test_the_callers_voice_is_here_within_60_ms() -> None:
-    """Also proves that our order replaced aiortc's jitter buffer, which alone holds back 80 ms."""
+@pytest.mark.parametrize("lost_packets", [0, 1])
+async def test_the_callers_voice_is_here_within_80_ms_also_after_a_loss(lost_packets: int) -> None:
+    """aiortc's own jitter buffer needs 100 ms, and 300 ms after one lost packet; this fails if it is back."""
     async with connected() as it:
+        await receive_seconds(it.call.leg, 0.2)
+        it.peer.lose_packets(lost_packets)
         await receive_seconds(it.call.leg, 0.5)
         it.peer.voice.is_on = True
         while level(await next_pcm(it.call.leg)) < 1000:
             pass
         delay_ms = (time.monotonic() - it.peer.voice.turned_on_s) * 1000
-    assert delay_ms < 60
+    assert delay_ms < 80
 
 
 async def next_pcm(leg: MediaLeg) -> bytes:
@@ -194,8 +198,9 @@ class MuteTrack(MediaStreamTrack):
 
     kind = "audio"
 
-    async def recv(self) -> None:
+    async def recv(self) -> av.AudioFrame:
         await asyncio.Event().wait()
+        raise AssertionError
 
 
 async def test_a_caller_who_falls_silent_on_the_wire_gets_silence_then_an_end() -> None:
