@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from bench import g711
 from bench.carrier import FRAME_BYTES, Carrier, ChannelEnded, IncomingCall, PartyMedia
 from bench.errors import CarrierError
 from bench.exchange import Utterance, UtteranceKind
-from bench.scenario import ExpectedAction, Line, Noise, Press, Say, Scenario, Wait
+from bench.scenario import ExpectedAction, Line, Press, Say, Scenario, Wait
 
 SPEECH_DBFS = -45.0
 STARTS_AFTER_FRAMES = 3
@@ -157,8 +158,39 @@ async def _happens(event: asyncio.Event, within_s: float) -> bool:
     return True
 
 
+class Party(Protocol):
+    """The caller's end of a call, on any transport."""
+
+    async def play(self, codes: bytes) -> float:
+        """Queue mu-law; returns in how many seconds it begins to be heard."""
+
+    async def press(self, digits: str, *, each_ms: int, between_ms: int) -> None:
+        """Send keys; returns at once, they take their time."""
+
+    async def wait_until_ended(self) -> None:
+        """Return when the call is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SipParty:
+    """A caller on the trunk."""
+
+    carrier: Carrier
+    media: PartyMedia
+    call_id: str
+
+    async def play(self, codes: bytes) -> float:
+        return await self.media.play(codes)
+
+    async def press(self, digits: str, *, each_ms: int, between_ms: int) -> None:
+        await self.carrier.press(self.call_id, digits, each_ms=each_ms, between_ms=between_ms)
+
+    async def wait_until_ended(self) -> None:
+        await self.carrier.wait_until_ended(self.call_id)
+
+
 @dataclass(slots=True)
-class _Log:
+class CallLog:
     """What a caller notes while it acts."""
 
     started_s: float = 0.0
@@ -177,7 +209,7 @@ class _Log:
 
 async def place_call(carrier: Carrier, plan: CallPlan) -> CallTrace:
     """Ring, talk, hang up; returns what happened, whatever happened. Nothing of the call is left on the carrier."""
-    log = _Log()
+    log = CallLog()
     rang_s = asyncio.get_running_loop().time()
     media = await carrier.open_media(plan.call_id)
     try:
@@ -207,14 +239,16 @@ async def place_call(carrier: Carrier, plan: CallPlan) -> CallTrace:
         await carrier.clear(f"{plan.call_id}.bridge", plan.call_id, media.channel_id)
 
 
-async def _talk(carrier: Carrier, plan: CallPlan, media: PartyMedia, log: _Log) -> ChannelEnded | None:
+async def _talk(carrier: Carrier, plan: CallPlan, media: PartyMedia, log: CallLog) -> ChannelEnded | None:
     """Play the script until it ends or the node hangs up; returns the latter's cause."""
     ear = Ear()
     async with asyncio.TaskGroup() as group:
         name = f"caller:{plan.call_id}"
         sending = group.create_task(media.keep_sending(ear.tick), name=f"{name}:send")
         listening = group.create_task(_listen(media, ear), name=f"{name}:listen")
-        script = group.create_task(_follow(carrier, plan, media, ear, log), name=f"{name}:script")
+        script = group.create_task(
+            follow(_SipParty(carrier=carrier, media=media, call_id=plan.call_id), plan, ear, log), name=f"{name}:script"
+        )
         gone = group.create_task(carrier.wait_until_ended(plan.call_id), name=f"{name}:gone")
         await asyncio.wait({script, gone}, timeout=LONGEST_CALL_S, return_when=asyncio.FIRST_COMPLETED)
         if not script.done() and not gone.done():
@@ -229,7 +263,8 @@ async def _listen(media: PartyMedia, ear: Ear) -> None:
         ear.hear(codes)
 
 
-async def _follow(carrier: Carrier, plan: CallPlan, media: PartyMedia, ear: Ear, log: _Log) -> None:
+async def follow(party: Party, plan: CallPlan, ear: Ear, log: CallLog) -> None:
+    """Act the scenario out: listen, speak, press, interrupt, until its end."""
     drawn = random.Random(plan.seed)  # noqa: S311 - pauses, not secrets
     for index, spoken in enumerate(plan.lines):
         if not await ear.wait_for_start(ANSWER_WITHIN_S):
@@ -240,44 +275,44 @@ async def _follow(carrier: Carrier, plan: CallPlan, media: PartyMedia, ear: Ear,
         else:
             await ear.wait_for_end(sure_after_s=SURE_IT_ENDED_S, within_s=LONGEST_ANSWER_S)
             await asyncio.sleep(drawn.uniform(*PAUSES_S))
-        await _act(carrier, plan, media, ear, log, index)
+        await _act(party, plan.lines[index], ear, log, index)
     log.is_done = True
     if plan.lines:
-        await _close(carrier, plan, ear, log)
+        await _close(party, plan, ear, log)
 
 
-async def _act(carrier: Carrier, plan: CallPlan, media: PartyMedia, ear: Ear, log: _Log, index: int) -> None:
-    spoken = plan.lines[index]
+async def _act(party: Party, spoken: SpokenLine, ear: Ear, log: CallLog, index: int) -> None:
     match spoken.line.act:
         case Press(digits=digits):
             length_s = len(digits) * (KEY_MS + KEY_PAUSE_MS) / 1000
             log.note(UtteranceKind.DIGITS, index, digits, 0.0, length_s)
-            await carrier.press(plan.call_id, digits, each_ms=KEY_MS, between_ms=KEY_PAUSE_MS)
+            await party.press(digits, each_ms=KEY_MS, between_ms=KEY_PAUSE_MS)
             await asyncio.sleep(length_s)
         case Wait(seconds=seconds):
             log.note(UtteranceKind.SILENCE, index, "", 0.0, seconds)
             await asyncio.sleep(seconds)
         case Say(text=text, barge_in_after_s=barge_in_after_s, noise=noise):
             kind = UtteranceKind.LINE if barge_in_after_s is None else UtteranceKind.BARGE_IN
-            await _sound(media, log, spoken.codes, kind, index, text)
+            await _sound(party, log, spoken.codes, Utterance(kind=kind, line=index, text=text, start_s=0.0, end_s=0.0))
             if noise is not None:
-                await _disturb(media, ear, log, spoken, index, noise)
+                await _disturb(party, spoken, ear, log, index)
 
 
-async def _sound(media: PartyMedia, log: _Log, codes: bytes, kind: UtteranceKind, line: int, text: str) -> None:
+async def _sound(party: Party, log: CallLog, codes: bytes, utterance: Utterance) -> None:
     length_s = len(codes) / SAMPLES_PER_S
-    begins_in_s = await media.play(codes)
-    log.note(kind, line, text, begins_in_s, length_s)
+    begins_in_s = await party.play(codes)
+    log.note(utterance.kind, utterance.line, utterance.text, begins_in_s, length_s)
     await asyncio.sleep(begins_in_s + length_s)
 
 
-async def _disturb(media: PartyMedia, ear: Ear, log: _Log, spoken: SpokenLine, index: int, noise: Noise) -> None:
+async def _disturb(party: Party, spoken: SpokenLine, ear: Ear, log: CallLog, index: int) -> None:
     if await ear.wait_for_start(ANSWER_WITHIN_S):
         await asyncio.sleep(NOISE_AFTER_S)
-        await _sound(media, log, spoken.noise_codes, UtteranceKind.NOISE, index, noise.value)
+        noise = Utterance(kind=UtteranceKind.NOISE, line=index, text="", start_s=0.0, end_s=0.0)
+        await _sound(party, log, spoken.noise_codes, noise)
 
 
-async def _close(carrier: Carrier, plan: CallPlan, ear: Ear, log: _Log) -> None:
+async def _close(party: Party, plan: CallPlan, ear: Ear, log: CallLog) -> None:
     """Hear the last answer out, then do what the scenario expects of the end."""
     if not await ear.wait_for_start(ANSWER_WITHIN_S):
         log.problems.append(f"no answer to the last line in {ANSWER_WITHIN_S:.0f} s")
@@ -289,7 +324,7 @@ async def _close(carrier: Carrier, plan: CallPlan, ear: Ear, log: _Log) -> None:
         case ExpectedAction.END:
             try:
                 async with asyncio.timeout(AGENT_HANGS_UP_WITHIN_S):
-                    await carrier.wait_until_ended(plan.call_id)
+                    await party.wait_until_ended()
             except TimeoutError:
                 log.problems.append("the agent did not hang up")
         case _:
@@ -297,7 +332,7 @@ async def _close(carrier: Carrier, plan: CallPlan, ear: Ear, log: _Log) -> None:
 
 
 def _trace(
-    carrier: Carrier, plan: CallPlan, log: _Log, *, ending: Ending, cause: int, answered_after_s: float | None
+    carrier: Carrier, plan: CallPlan, log: CallLog, *, ending: Ending, cause: int, answered_after_s: float | None
 ) -> CallTrace:
     spoken_file, heard_file = carrier.recording(plan.call_id)
     return CallTrace(

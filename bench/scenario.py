@@ -166,7 +166,10 @@ class _FileDocument(_Strict):
 
 
 def load_scenarios(path: Path) -> tuple[Scenario, ...]:
-    """The scenarios of a file that can be spoken (not `text_only`). Raises ScenarioError."""
+    """The scenarios of a file that can be spoken. Raises ScenarioError.
+
+    Left out: `text_only` ones, and those whose `tools` answer (a running region has real services or none).
+    """
     tree = _composed(path)
     try:
         document = _FileDocument.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))

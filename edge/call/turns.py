@@ -22,7 +22,7 @@ from edge.call.voice import AgentVoice
 from edge.call.watchdog import Watchdog
 from edge.conversation.dialogue import DialogueState, EndCall, Escalate, Reply, Speech, SpeechSource
 from edge.turn.activity import ActivityEvent, ActivityState, SpeechActivity, SpeechPaused, SpeechResumed, SpeechStarted
-from edge.turn.barge_in import AgentSpeech, BargeIn, BargeInState, Evidence, Verdict
+from edge.turn.barge_in import AgentSpeech, BargeIn, BargeInState, Evidence, Finding, Verdict
 from edge.turn.endpointing import Endpointer
 from edge.turn.floor import Floor, FloorAction, FloorEvent, FloorState
 from edge.turn.level import SILENCE_DBFS, TYPICAL_PLAYOUT_DBFS, EchoEstimate
@@ -33,6 +33,10 @@ PREPARATION_BUDGET_S = 3.0
 # People leave up to 2 s between groups of digits they key in.
 DIGITS_DONE_AFTER_S = 2.5
 END_OF_DIGITS = "#"
+# Below this an echo of ours is nothing that could be taken for words.
+AUDIBLE_ECHO_DB = -40.0
+# Nobody says more in one turn; music and television do.
+LONGEST_UTTERANCE_S = 25.0
 SAMPLE_BYTES = 2
 
 _ACTIVITIES = {
@@ -88,6 +92,7 @@ class TurnTaking:
         self._times = UtteranceTimes(speech_end=0.0, pause_seen=0.0)
         self._onset = 0
         self._is_continuation = False
+        self._has_late_words = False
 
     @property
     def voice(self) -> AgentVoice:
@@ -215,6 +220,8 @@ class TurnTaking:
         state = self._parts.floor.state
         if state is FloorState.CALLER_PAUSED:
             self._decide_endpoint()
+        elif state is FloorState.CALLER_SPEAKING and self._parts.activity.spoken_s > LONGEST_UTTERANCE_S:
+            self._end_turn()
         elif state in _ARBITRATING:
             self._arbitrate()
         elif state is FloorState.AGENT_SPEAKING and self._prepared is not None:
@@ -241,10 +248,15 @@ class TurnTaking:
         barge_in = self._parts.barge_in
         if barge_in.state is not BargeInState.HELD:
             return
-        verdict = barge_in.consider(self._evidence())
+        evidence = self._evidence()
+        if barge_in.wants_words(evidence.since_onset_s):
+            self._prepare(since=self._onset)
+        verdict = barge_in.consider(evidence)
         if verdict is Verdict.UNDECIDED:
             return
         self._parts.listener.barge_in_judged(barge_in.finding.value)
+        if barge_in.finding is Finding.ECHO:
+            self._parts.echo.confirmed(self._parts.activity.level_dbfs)
         if verdict is Verdict.FLUSH:
             self._apply(self._confirmation())
         else:
@@ -254,8 +266,11 @@ class TurnTaking:
     def _arbitrate_late_words(self) -> None:
         barge_in = self._parts.barge_in
         if barge_in.state is BargeInState.WENT_ON and barge_in.consider(self._evidence()) is Verdict.FLUSH:
+            # The verdict comes with its words; they need not be recognised again.
+            self._has_late_words = not self._is_continuation
             self._apply(self._confirmation())
-        elif self._parts.floor.state is FloorState.AGENT_SPEAKING:
+            self._has_late_words = False
+        else:
             self._prepared = None
 
     def _confirmation(self) -> FloorEvent:
@@ -320,16 +335,18 @@ class TurnTaking:
         activity, now = self._parts.activity, self._parts.now()
         silent_s = (activity.position - activity.speech_end) / SAMPLE_RATE_HZ
         self._times = UtteranceTimes(speech_end=now - silent_s, pause_seen=now)
-        # A late verdict comes with its words; they need not be recognised again.
-        if self._prepared is None:
+        if self._parts.floor.state is FloorState.ARBITRATING_PAUSED:
+            # The words of the turn before may still be in the utterance; a cough has none of its own.
+            self._prepare(since=self._onset)
+        elif not self._has_late_words:
             self._prepare()
 
-    def _prepare(self) -> None:
+    def _prepare(self, since: int | None = None) -> None:
         self._drop_preparation()
         self._number += 1
         self._awaited = self._number
         is_keyed_only = bool(self._digits) and self._parts.activity.spoken_s == 0
-        pcm = b"" if is_keyed_only else self._parts.activity.utterance()
+        pcm = b"" if is_keyed_only else self._parts.activity.utterance(since=since)
         self._preparation = self._spawn(self._run_preparation(self._number, pcm, self._digits), "preparation")
 
     async def _run_preparation(self, number: int, pcm: bytes, digits: str) -> None:
@@ -431,7 +448,12 @@ class TurnTaking:
         turn = self._turn
         said = " ".join(speech.text for speech in turn.reply.speeches) if turn is not None else ""
         self._parts.barge_in.begin(
-            AgentSpeech(text=said, remaining_s=self._voice.remaining_s, expectation=self.state.expectation)
+            AgentSpeech(
+                text=said,
+                remaining_s=self._voice.remaining_s,
+                expectation=self.state.expectation,
+                may_echo=self._parts.echo.coupling_db > AUDIBLE_ECHO_DB,
+            )
         )
 
     def _flush(self) -> None:

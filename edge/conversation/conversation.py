@@ -106,12 +106,7 @@ class AgentConversation:
 
         Raises KnowledgeInvalidError and what the embedder raises.
         """
-        items = [item for source in agent.sources for item in load_items(source.path, source.name)]
-        mentions = {source.name: source.mention for source in agent.sources if source.mention is not None}
-        knowledge = await open_knowledge(items, mentions, embedder, tenant=agent.tenant, cache=cache)
-        examples = [Example(key=intent.name, text=text) for intent in agent.intents for text in intent.examples]
-        vectors = await embed_texts([example.text for example in examples], embedder, tenant=agent.tenant, cache=cache)
-        understander = Understander(agent, knowledge, ExampleIndex(examples, vectors), load_calibration())
+        knowledge, understander = await open_understander(agent, embedder, cache=cache)
         return cls(agent, knowledge, understander, embedder, generator=generator, now=now)
 
     def opening(self) -> Reply:
@@ -355,7 +350,8 @@ class AgentConversation:
         return self._reply(turn, state, _templates(text), understanding, is_complete=False)
 
     def _ask_meaning(self, turn: _Turn, best: Hypothesis, mention: Mention | None) -> Reply:
-        question = best.intent.title if best.intent is not None else best.item.title if best.item is not None else ""
+        named = mention.items[0].title if mention is not None and len(mention.items) == 1 else None
+        question = _question_about(best, named)
         text = render(self.agent.phrases.confirm, {"question": question})
         item_id = best.item.id if best.item is not None else None
         pending = Pending(kind=PendingKind.MEANING, intent=best.name, item_id=item_id)
@@ -644,12 +640,31 @@ class AgentConversation:
         return self._now().date()
 
 
+async def open_understander(
+    agent: Agent, embedder: Embedder, *, cache: Path | None
+) -> tuple[KnowledgeBase, Understander]:
+    """Read the agent's knowledge and embed all that utterances are compared with."""
+    items = [item for source in agent.sources for item in load_items(source.path, source.name)]
+    mentions = {source.name: source.mention for source in agent.sources if source.mention is not None}
+    knowledge = await open_knowledge(items, mentions, embedder, tenant=agent.tenant, cache=cache)
+    examples = [Example(key=intent.name, text=text) for intent in agent.intents for text in intent.examples]
+    vectors = await embed_texts([example.text for example in examples], embedder, tenant=agent.tenant, cache=cache)
+    return knowledge, Understander(agent, knowledge, ExampleIndex(examples, vectors), load_calibration())
+
+
 def _templates(*texts: str) -> tuple[Speech, ...]:
     return tuple(Speech(text=text, source=SpeechSource.TEMPLATE) for text in texts)
 
 
 def _certain(intent: str, confidence: float = 1.0) -> Understanding:
     return Understanding(intent=intent, confidence=confidence)
+
+
+def _question_about(best: Hypothesis, named: str | None) -> str:
+    """Return what a hypothesis would be asked back as: "the price of the NovaBook"."""
+    if best.intent is None:
+        return best.item.title if best.item is not None else ""
+    return render(best.intent.title, {"item": f"the {named}" if named is not None else "it"})
 
 
 def _item_slot(item: Item | None) -> dict[str, str]:
@@ -696,7 +711,7 @@ def _fixed_texts(agent: Agent, items: Sequence[Item]) -> Iterator[str]:
     fixed += [phrases.goodbye, phrases.resume, *phrases.not_known, *phrases.not_understood, *phrases.no_input]
     fixed += [*phrases.transfer_failed.values(), *phrases.filler]
     fixed += [render(phrases.back_to_flow, {"title": flow.title}) for flow in agent.flows.values()]
-    fixed += [render(phrases.confirm, {"question": intent.title}) for intent in agent.intents]
+    fixed += [render(phrases.confirm, {"question": intent.title}) for intent in agent.intents if intent.item is None]
     fixed += [render(phrases.confirm, {"question": item.title}) for item in items]
     if agent.consent is not None:
         fixed += [agent.consent.prompt, agent.consent.again, agent.consent.accepted, agent.consent.declined]

@@ -245,6 +245,7 @@ class _Tenant:
             ):
                 if value is not None:
                     self._check_name(source, (*key, field), value, known, noun)
+            self._check_template(source, (*key, "title"), intent.title or name, {"item"} if intent.item else set())
             for answer in _answers(intent):
                 self._check_template(source, (*key, "answer"), answer.text, None if intent.item else set())
         if spec.policy is not None:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -27,15 +27,15 @@ from edge.knowledge.mentions import SURE, Mention
 from edge.knowledge.words import STOPWORDS, content_stems, words
 
 KNOWLEDGE_INTENT = "knowledge"
-FEATURES = ("constant", "cosine", "lexical", "margin", "known_share", "context", "mention")
+FEATURES = ("constant", "cosine", "lexical", "margin", "known_share", "context", "mention", "lacks_item")
 # "And on Sunday?", "is that one in stock?": few words of its own, so the meaning hangs on what was said before.
 _ELLIPTIC_WORDS = 3
 _ELLIPTIC_START = re.compile(r"^(?:and|what about|how about|what if|or)\b[ ,]*", re.IGNORECASE)
 # An item the caller named makes questions about items likelier than others of the same wording.
 _MENTION_BONUS = 0.06
 _CONTEXT_BONUS = 0.05
-# "On a Sunday" must beat the item about the whole week.
-_CASE_BONUS = 0.12
+# "On a Sunday" means the item about Sunday, although the one about the whole week may be nearer by this much.
+_CASE_REACH = 0.3
 _PRONOUN = re.compile(r"\b(?:it|that one|this one|the one|them|they|those|these|one of them|that)\b", re.IGNORECASE)
 
 
@@ -135,11 +135,16 @@ class Understander:
     def prepare(self, text: str, state: DialogueState, today: date, *, believed: Mention | None = None) -> Query:
         """Return what to embed for this utterance; `believed` is a possible name taken for true."""
         request = without_contractions(request_in(text))
+        focus = _focus(request)
         found = believed if believed is not None else self._mention(request, today)
         is_sure = found is not None and (found.certainty >= SURE or believed is not None)
         mention = found if is_sure else None
         own = mention.masked if mention is not None else request
         wordings = [Wording(text=own, scope=Scope.ALL)]
+        if focus is not None:
+            asked = self._mention(focus, today)
+            is_named = asked is not None and asked.certainty >= SURE
+            wordings.append(Wording(text=asked.masked if asked is not None and is_named else focus, scope=Scope.ALL))
         dated = with_weekdays(request, today)
         if dated != request:
             wordings.append(Wording(text=dated, scope=Scope.ITEMS))
@@ -176,7 +181,7 @@ class Understander:
             key = _key(entry)
             if key not in best or entry.score > best[key].score:
                 best[key] = entry
-        ranked = sorted(best.values(), key=lambda entry: -entry.score)
+        ranked = _named_case_first(sorted(best.values(), key=lambda entry: -entry.score), query.words)
         own = query.wordings[0].text
         share = max(self._knowledge.known_share(own), self._intents.known_share(own))
         return tuple(self._hypothesis(entry, ranked, query, share) for entry in ranked[:5])
@@ -200,7 +205,7 @@ class Understander:
             varies = item.group is not None and _varies(item, item.group, query.words)
             if group is not None and (item.group != group or not varies):
                 continue
-            bonus = (_CONTEXT_BONUS if group is not None else 0.0) + (_CASE_BONUS if varies else 0.0)
+            bonus = _CONTEXT_BONUS if group is not None else 0.0
             found.append(
                 _Scored(intent=None, item=item, match=match, score=match.score + bonus, is_context=group is not None)
             )
@@ -235,6 +240,7 @@ class Understander:
     def _hypothesis(self, entry: _Scored, ranked: Sequence[_Scored], query: Query, share: float) -> Hypothesis:
         others = [other.score for other in ranked if other is not entry]
         margin = entry.score - max(others, default=0.0)
+        has_item = query.mention is not None or entry.is_context
         features = (
             1.0,
             entry.match.cosine,
@@ -243,6 +249,8 @@ class Understander:
             share,
             float(entry.is_context),
             float(query.mention is not None),
+            # "What does bitcoin cost" fits the question about prices, but names nothing we sell.
+            float(entry.intent is not None and entry.intent.item is not None and not has_item),
         )
         return Hypothesis(
             intent=entry.intent,
@@ -251,6 +259,27 @@ class Understander:
             confidence=self._calibration.probability(features),
             features=features,
         )
+
+
+def _focus(text: str) -> str | None:
+    """Return the question of a text of several sentences, the last one if there are more."""
+    sentences = [sentence.strip() for sentence in re.split(r"(?<=[.!?])\s+", text) if sentence.strip()]
+    questions = [sentence for sentence in sentences if sentence.endswith("?") and len(sentence.split()) > 2]
+    return questions[-1] if questions and len(sentences) > 1 else None
+
+
+def _named_case_first(ranked: list[_Scored], text: str) -> list[_Scored]:
+    """Put the item whose case is named before the best one of its group, if that one's case is not."""
+    first = ranked[0].item if ranked else None
+    if first is None or first.group is None or _varies(first, first.group, text):
+        return ranked
+    for entry in ranked[1:]:
+        item = entry.item
+        is_near = ranked[0].score - entry.score <= _CASE_REACH
+        if is_near and item is not None and item.group == first.group and _varies(item, first.group, text):
+            promoted = replace(entry, match=ranked[0].match, score=ranked[0].score)
+            return [promoted, *(other for other in ranked[1:] if other is not entry)]
+    return ranked
 
 
 def _varies(item: Item, group: str, text: str) -> bool:

@@ -58,6 +58,8 @@ class LlamaGenerator:
         params.n_ctx = slots * context_tokens
         params.cpuparams.n_threads = threads
         params.cpuparams_batch.n_threads = threads
+        params.cpuparams.poll = 0
+        params.cpuparams_batch.poll = 0
         params.n_gpu_layers = 0
         params.warmup = True
         params.cont_batching = True

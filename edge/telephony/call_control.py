@@ -25,6 +25,7 @@ CLEANUP_TIMEOUT_S = 5.0
 WHISPER_SLACK_S = 2.0
 # Asterisk ends the ringing by itself a little after we should have.
 RING_SLACK_S = 5
+TELEPHONE_NUMBER = re.compile(r"\+?[0-9]{2,15}")
 SIP_URI = re.compile(r"sips?:[A-Za-z0-9+*#._~%-]+@[A-Za-z0-9.\[\]:-]+(;[a-z]+=[A-Za-z0-9.]+)*")
 
 _BUSY = {17, 21}
@@ -102,11 +103,11 @@ class AriCallControl:
             await self.hang_up(HangupCause.NORMAL)
 
     async def transfer(self, destination: str, *, whisper: Sequence[bytes], timeout_s: float) -> TransferOutcome:
-        """Ring `destination` (a SIP URI), play `whisper` to the human alone, then connect both.
+        """Ring `destination` (a SIP URI, or a number at the trunk), play `whisper` to the human alone, then connect both.
 
         Returns once connected or failed; on failure the caller is still with us.
         """
-        if SIP_URI.fullmatch(destination) is None:
+        if SIP_URI.fullmatch(destination) is None and TELEPHONE_NUMBER.fullmatch(destination) is None:
             return TransferOutcome.UNREACHABLE
         self._transfers += 1
         name = f"{self._caller.channel_id}.{self._transfers}"
@@ -133,7 +134,7 @@ class AriCallControl:
     async def _ring(self, human: ChannelWatch, destination: str, timeout_s: float) -> TransferOutcome:
         await self._board.client.originate(
             Origination(
-                endpoint=f"PJSIP/{self._board.trunk}/{destination}",
+                endpoint=_endpoint(self._board.trunk, destination),
                 channel_id=human.channel_id,
                 timeout_s=round(timeout_s) + RING_SLACK_S,
                 caller_number=self._caller_number,
@@ -176,6 +177,13 @@ class AriCallControl:
         if human.cause in _BUSY:
             return TransferOutcome.BUSY
         return TransferOutcome.NO_ANSWER if human.cause in _NO_ANSWER else TransferOutcome.UNREACHABLE
+
+
+def _endpoint(trunk: str, destination: str) -> str:
+    """Asterisk's name for whom to ring: a number is dialled at the trunk, a URI goes where it says."""
+    if TELEPHONE_NUMBER.fullmatch(destination) is not None:
+        return f"PJSIP/{destination}@{trunk}"
+    return f"PJSIP/{trunk}/{destination}"
 
 
 async def _play_to_end(leg: AsteriskMediaLeg, pcm: bytes) -> None:

@@ -46,7 +46,7 @@ async function loadAgents() {
     label.append(choice, element("strong", "", agent.title), element("span", "", agent.description));
     $("agents").append(label);
   }
-  if (!agents.length) showProblem("This node has no agents yet. Add one with `borough agent apply FILE`.");
+  if (!agents.length) showProblem("This node has no agents yet. Add an agent document to it, then reload this page.");
   $("call").disabled = !agents.length;
 }
 
