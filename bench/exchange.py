@@ -17,11 +17,13 @@ Definitions
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
+from statistics import median
 
 from bench.recording import Recording, Span, speech_spans
 
 # The caller's log is kept at the socket; the recording hears it up to this much earlier or later.
-LOG_TOLERANCE_S = 0.25
+LOG_TOLERANCE_S = 0.4
 SILENT_FOR_S = 0.2
 # An agent that begins this close to the end of the caller's words did not cut them off.
 OVERLAP_ALLOWED_S = 0.1
@@ -97,9 +99,22 @@ def pair(caller: Sequence[Span], agent: Sequence[Span], utterances: Sequence[Utt
         _turn(utterance, heard, agent, next_start)
         for utterance, heard, next_start in zip(utterances, spoken, until, strict=False)
     )
+    lag_s = recording_lag_s(utterances, spoken)
     return Exchange(
-        first_audio_s=agent[0].start_s if agent else None, turns=turns, caller=tuple(caller), agent=tuple(agent)
+        first_audio_s=agent[0].start_s + lag_s if agent else None,
+        turns=turns,
+        caller=tuple(caller),
+        agent=tuple(agent),
     )
+
+
+def recording_lag_s(utterances: Sequence[Utterance], spoken: Sequence[Span | None]) -> float:
+    """How long after the answer the recording began: MixMonitor's clock starts with the first frame of either side.
+
+    The caller's log counts from the answer, so its lines stand that much later in the log than in the recording.
+    """
+    gaps = [u.start_s - heard.start_s for u, heard in zip(utterances, spoken, strict=True) if heard is not None]
+    return max(0.0, median(gaps)) if gaps else 0.0
 
 
 def _spoken(caller: Sequence[Span], utterances: Sequence[Utterance], index: int) -> Span | None:
@@ -138,7 +153,7 @@ def _turn(utterance: Utterance, spoken: Span | None, agent: Sequence[Span], next
 
 def _settled(replies: Sequence[Span]) -> Span:
     """The first speech that is not a filler: long enough, or with no pause after it."""
-    for span, following in zip(replies, replies[1:], strict=False):
+    for span, following in pairwise(replies):
         if span.length_s > FILLER_LONGEST_S or following.start_s - span.end_s < FILLER_PAUSE_S:
             return span
     return replies[-1] if len(replies) == 1 or replies[-1].length_s > FILLER_LONGEST_S else replies[0]

@@ -120,7 +120,8 @@ class Preparer:
         Raises InferenceUnavailableError or InferenceLateError.
         """
         times = StageTimes(began=self.now())
-        transcript = await self.transcriber.transcribe(pcm, purpose, language=self.language, hints=self.hints)
+        hints = (*state.expectation.choices, *self.hints)
+        transcript = await self.transcriber.transcribe(pcm, purpose, language=self.language, hints=hints)
         times = replace(
             times,
             recognised=self.now(),

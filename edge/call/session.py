@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from edge.call.history import CallFacts, CallHistory
+from edge.call.hold import play_ringing
 from edge.call.inbox import (
     CallerGone,
     Drained,
@@ -356,7 +357,10 @@ class CallSession:
         except Exception:
             log.warning("briefing_failed", exc_info=True)
             whisper = []
-        outcome = await parts.control.transfer(action.destination, whisper=whisper, timeout_s=TRANSFER_RING_S)
+        async with asyncio.TaskGroup() as ringing:
+            tone = ringing.create_task(play_ringing(parts.leg), name=f"call:{parts.facts.call_id}:ringing")
+            outcome = await parts.control.transfer(action.destination, whisper=whisper, timeout_s=TRANSFER_RING_S)
+            tone.cancel()
         self._post(TransferFinished(outcome=outcome, took_s=parts.now() - began))
 
     def _on_transfer(self, finished: TransferFinished) -> None:

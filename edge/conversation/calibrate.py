@@ -1,7 +1,7 @@
 """Fits the confidence of understanding: `python -m edge.conversation.calibrate MODEL_STORE`.
 
 `paraphrases.jsonl` holds utterances for the example tenants that stand in no document of theirs, each with the intent
-or item it asks for, or null for questions nobody there can answer. The logistic model learns how often the best
+or item it asks for, or null for questions nobody there can answer; `topic` is the item talked about before. The logistic model learns how often the best
 hypothesis is right, given its evidence. Half of the lines (by hash) is fitted, the other half measures.
 """
 
@@ -66,7 +66,7 @@ class LocalEmbedder:
 
 
 async def observe(embedder: Embedder, cache: Path | None, today: date) -> list[Observation]:
-    """Return what understanding makes of every paraphrase, each as the first words of a call."""
+    """Return what understanding makes of every paraphrase, each as the first words of a call or after its topic."""
     rows = [json.loads(line) for line in PARAPHRASES.read_text(encoding="utf-8").splitlines()]
     observations: list[Observation] = []
     for tenant in dict.fromkeys(row["tenant"] for row in rows):
@@ -75,9 +75,10 @@ async def observe(embedder: Embedder, cache: Path | None, today: date) -> list[O
         for row in rows:
             if row["tenant"] != tenant:
                 continue
-            query = understander.prepare(row["text"], DialogueState(), today)
+            state = DialogueState(topic_item_id=row.get("topic"))
+            query = understander.prepare(row["text"], state, today)
             vectors = await embedder.embed(query.texts, _PURPOSE)
-            best = understander.rank(query, vectors, DialogueState(), today)[0]
+            best = understander.rank(query, vectors, state, today)[0]
             found = best.item.id if best.item is not None else best.name
             observations.append(
                 Observation(text=row["text"], wanted=row["wanted"], found=found, features=best.features)

@@ -53,6 +53,8 @@ _REMEMBERED_VECTORS = 64
 # How many items an ambiguous name lists; a caller cannot keep more in mind.
 _LISTED_ITEMS = 3
 _LONGEST_CHOICE_WORDS = 6
+# With a product surely named, asking back is better than "I don't know" from this confidence on.
+_LEAST_ABOUT_NAMED = 0.2
 # Longer passages are rare and would fill the cache of prepared audio.
 _LONGEST_PREPARED_CHARACTERS = 400
 _YES_NO = Expectation(kind=AnswerKind.YES_NO)
@@ -293,7 +295,8 @@ class AgentConversation:
             if asked is not None:
                 return asked
         if best is None or decision in {Decision.DECLINE, Decision.NOT_UNDERSTOOD}:
-            return self._decline(turn, decision, best)
+            about = _about_named(ranked, query.mention)
+            return self._ask_meaning(turn, about, query.mention) if about else self._decline(turn, decision, best)
         if decision is Decision.CONFIRM:
             return self._ask_meaning(turn, best, query.mention)
         understanding = Understanding(intent=best.name, confidence=best.confidence, slots=_item_slot(best.item))
@@ -658,6 +661,15 @@ def _templates(*texts: str) -> tuple[Speech, ...]:
 
 def _certain(intent: str, confidence: float = 1.0) -> Understanding:
     return Understanding(intent=intent, confidence=confidence)
+
+
+def _about_named(ranked: Sequence[Hypothesis], mention: Mention | None) -> Hypothesis | None:
+    """Return the likeliest question about the item that was surely named, if it is not far-fetched."""
+    if mention is None or len(mention.items) != 1:
+        return None
+    likely = (one for one in ranked if one.intent is not None and one.intent.item == mention.items[0].source)
+    best = next(likely, None)
+    return best if best is not None and best.confidence >= _LEAST_ABOUT_NAMED else None
 
 
 def _question_about(best: Hypothesis, named: str | None) -> str:

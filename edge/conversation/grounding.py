@@ -9,7 +9,7 @@ import re
 
 from edge.call.ports import ChatMessage, Generator, Purpose
 from edge.conversation.facts import facts_in, is_stated
-from edge.knowledge.words import content_stems, words
+from edge.knowledge.words import content_stems, stem, words
 
 _SYSTEM = (
     "You are a telephone assistant. Answer the caller in one or two short sentences, using only this text. "
@@ -28,11 +28,11 @@ def is_grounded(text: str, passage: str) -> bool:
     stated = facts_in(passage)
     if not all(is_stated(fact, stated) for fact in facts_in(text)):
         return False
-    known = set(words(passage))
-    if any(word not in known for name in _NAME.findall(text) for word in words(name)):
+    known = {stem(word) for word in words(passage)}
+    if any(stem(word) not in known for name in _NAME.findall(text) for word in words(name)):
         return False
     # A dropped or added "not" turns a true sentence into a false one without touching any fact.
-    if bool(_NEGATIONS & set(words(text))) != bool(_NEGATIONS & known):
+    if bool(_NEGATIONS & set(words(text))) != bool(_NEGATIONS & set(words(passage))):
         return False
     spoken = content_stems(text)
     return bool(spoken) and len(spoken & content_stems(passage)) / len(spoken) >= _LEAST_OVERLAP

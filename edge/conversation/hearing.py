@@ -3,6 +3,8 @@
 import re
 from datetime import date, timedelta
 
+from edge.turn.completeness import Completeness, completeness_of
+
 # Whisper adds these to noise and silence (LESSONS 22); they are never a request here.
 _HALLUCINATED = re.compile(
     r"(?:\s|^)(?:thanks? (?:you )?(?:so much )?for (?:watching|listening)|please subscribe[^.!?]*|see you next time"
@@ -22,14 +24,6 @@ _PREAMBLE = re.compile(
     re.IGNORECASE,
 )
 _PREAMBLE_VERBS = re.compile(r"\b(?:ask|know|tell me|find out|wondering|wonder|question)\b", re.IGNORECASE)
-_OPEN_ENDINGS = frozenset(
-    "a an the my your our his her their to of for with and or but if is are was i i'm i'd we you about from at in "
-    "because so that can could would do does like want need number's please um uh by".split()
-)  # fmt: skip
-_OPEN_PHRASES = (
-    "number is", "i would like to", "i want to", "i need to", "i'd like to", "can you", "could you", "do you have",
-    "i'm calling about", "i have a", "my name is", "it's about", "the thing is", "account number", "order number is",
-)  # fmt: skip
 _CONTRACTIONS = (
     (r"\b(what|where|when|who|how|that|there|it|he|she|here)'s\b", r"\1 is"), (r"\bi'm\b", "I am"),
     (r"\b(i|you|we|they)'ve\b", r"\1 have"), (r"\b(i|you|we|they)'d\b", r"\1 would"),
@@ -44,7 +38,7 @@ def cleaned(heard: str) -> str:
     text = heard.strip()
     while (shorter := _HALLUCINATED.sub("", text)) != text:
         text = shorter.strip()
-    text = _FILLERS.sub("", text).strip(" ,.-…")
+    text = _FILLERS.sub("", text).lstrip(" ,.-…").rstrip()
     text = _without_repeats(text)
     return text if any(character.isalnum() for character in text) else ""
 
@@ -68,10 +62,7 @@ def without_contractions(text: str) -> str:
 
 def is_fragment(text: str) -> bool:
     """Whether the words end in the middle of a sentence, so that more will come."""
-    lowered = re.sub(r"[^a-z0-9' ]", "", text.lower()).strip()
-    if not lowered:
-        return True
-    return lowered.split()[-1] in _OPEN_ENDINGS or lowered.endswith(_OPEN_PHRASES)
+    return completeness_of(text) in {Completeness.NOTHING, Completeness.UNFINISHED}
 
 
 def with_weekdays(text: str, today: date) -> str:

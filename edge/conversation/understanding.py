@@ -161,7 +161,9 @@ class Understander:
             return [Wording(text=f"{topic.group.replace('-', ' ')} {remainder}", scope=Scope.GROUP)]
         called = next((source.mention for source in self._agent.sources if source.name == topic.source), None)
         if called is not None and mention is None and _PRONOUN.search(own):
-            return [Wording(text=_PRONOUN.sub(called, own), scope=Scope.INTENTS)]
+            return [Wording(text=_PRONOUN.sub(called, own, count=1), scope=Scope.INTENTS)]
+        if called is not None and mention is None and len(content) <= _ELLIPTIC_WORDS:
+            return [Wording(text=f"{remainder.rstrip('.?!')} of {called}", scope=Scope.INTENTS)]
         return []
 
     def rank(

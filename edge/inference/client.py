@@ -5,7 +5,7 @@ found again within RECONNECT_MS of its return. Cancelling the task that waits ca
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,7 @@ class InferenceClient:
             computed_s=reply.timing.computed_us / 1e6,
         )
 
-    async def synthesize(self, text: str, purpose: Purpose, *, voice: str) -> AsyncIterator[bytes]:
+    async def synthesize(self, text: str, purpose: Purpose, *, voice: str) -> AsyncGenerator[bytes, None]:
         """See `Synthesizer`; the first chunk is due within the budget, each further one within STALL_S."""
         request = pb.SynthesiseRequest(context=_context(purpose), text=text, voice=voice)
         call = cast("StreamCall", self._stub.Synthesise(request))
@@ -111,7 +111,7 @@ class InferenceClient:
 
     async def generate(
         self, system: str, messages: Sequence[ChatMessage], purpose: Purpose, *, max_tokens: int
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """See `Generator`; deadlines as in `synthesize`."""
         turns = [pb.ChatTurn(role=_ROLES[message.speaker], text=message.text) for message in messages]
         request = pb.GenerateRequest(context=_context(purpose), system=system, turns=turns, max_tokens=max_tokens)

@@ -17,7 +17,6 @@ TOKENS_PER_S = 8.0
 EXTRA_TOKENS = 10
 # Names and words beyond this would cost more decoding time than they are worth.
 MAX_HINT_TOKENS = 48
-BEAMS = 1
 # The decoder's context.
 _MAX_LENGTH = 448
 # A second try gets this much more silence, once, when the first ran into its token limit.
@@ -56,7 +55,7 @@ class CTranslate2Recogniser:
         (result,) = self._whisper.generate(
             features,
             [prompt],
-            beam_size=BEAMS,
+            beam_size=1,
             max_length=max_length,
             return_scores=True,
             return_no_speech_prob=True,

@@ -34,6 +34,7 @@ class Mention:
 class _Name:
     letters: str
     sounds: str
+    words: frozenset[str]
     item: Item
 
 
@@ -43,7 +44,7 @@ class Names:
     def __init__(self, items: Sequence[Item], called: str) -> None:
         self._called = called
         self._names = [
-            _Name(letters=_squash(words(alias)), sounds=_sounds(words(alias)), item=item)
+            _Name(letters=_squash(words(alias)), sounds=_sounds(words(alias)), words=frozenset(words(alias)), item=item)
             for item in items
             for alias in (item.title, *item.aliases)
         ]
@@ -95,7 +96,13 @@ class Names:
             item = self._names[int(column)].item
             found.setdefault(item.id, item)
         start, end = span
+        # "Cordless vacuum cleaner" names a "cordless vacuum" with one word more of its title.
+        vocabulary = {word for name in self._names if name.item.id in found for word in name.words}
+        while end < len(heard) and heard[end] in vocabulary - STOPWORDS:
+            end += 1
         before = list(heard[:start])
+        while before and before[-1] in vocabulary - STOPWORDS:
+            before.pop()
         while before and before[-1] in {"the", "a", "an", "your", "my"}:
             before.pop()
         masked = " ".join([*before, self._called, *heard[end:]])

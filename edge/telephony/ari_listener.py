@@ -32,6 +32,9 @@ from edge.telephony.errors import AriUnavailableError, CallerGoneError, StasisAp
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
 CHECK_INTERVAL_S = 5.0
+# The dialplan's argument for a caller (provisioning.asterisk.dialplan), and the state of one who is not answered.
+INBOUND = "inbound"
+RINGING = "Ring"
 
 
 class ChannelWatch:
@@ -167,8 +170,17 @@ class AriListener:
     async def _synchronise(self) -> None:
         await self._client.listen_only_to_known_events(self.app)
         for watch in list(self._watches.values()):
-            if watch.is_in_stasis and not await self._client.has_channel(watch.channel_id):
+            if not await self._client.has_channel(watch.channel_id):
                 watch.apply(ChannelDestroyed(channel_id=watch.channel_id, cause=0))
+        await self._take_missed_calls()
+
+    async def _take_missed_calls(self) -> None:
+        """Take callers who came while nobody listened: else they would hear ringing for ever."""
+        application = await self._client.application(self.app)
+        missed = set(application.channel_ids) - self._watches.keys() if application is not None else set()
+        for channel in await self._client.channels() if missed else ():
+            if channel.channel_id in missed and channel.state == RINGING:
+                self._take_unknown(StasisStart(channel=channel, arguments=(INBOUND,)))
 
     def _dispatch(self, event: AriEvent) -> None:
         match event:

@@ -78,7 +78,7 @@ async def open_media_channel(board: Switchboard, name: str) -> AsyncIterator[Med
 
 
 class AriCallControl:
-    """CallControl of a call whose caller is bridged with `media`. `stack` ends what a transfer began."""
+    """CallControl of a call whose caller is bridged with `media`; `stack` ends what a transfer began."""
 
     def __init__(
         self, board: Switchboard, caller: ChannelWatch, caller_number: str, media: MediaChannel, stack: AsyncExitStack

@@ -18,7 +18,7 @@ from edge.call.ports import HangupCause
 from edge.media.asterisk_websocket import AsteriskMediaLeg
 from edge.telephony.ari import AriClient
 from edge.telephony.ari_events import StasisStart
-from edge.telephony.ari_listener import AriListener
+from edge.telephony.ari_listener import INBOUND, AriListener
 from edge.telephony.call_control import (
     SETUP_TIMEOUT_S,
     AriCallControl,
@@ -144,7 +144,7 @@ class InboundCalls:
 
     def _take(self, event: StasisStart) -> None:
         channel = event.channel
-        if event.arguments[:1] != ("inbound",):
+        if event.arguments[:1] != (INBOUND,):
             # A media or human channel whose call is over: `accept` hangs it up on its way out.
             return
         call = InboundCall(

@@ -105,10 +105,18 @@ def _modules(names: Iterable[str]) -> str:
 def _pjsip(settings: AsteriskSettings) -> str:
     head = _section("global", {"type": "global", "user_agent": "Borough", "endpoint_identifier_order": "ip"})
     head += _section("system", {"type": "system", "disable_tcp_switch": "yes"})
-    head += _section(
-        "transport-udp",
-        {"type": "transport", "protocol": "udp", "bind": f"{settings.sip_host}:{settings.sip_port}", "tos": "cs3"},
-    )
+    transport = {
+        "type": "transport",
+        "protocol": "udp",
+        "bind": f"{settings.sip_host}:{settings.sip_port}",
+        "tos": "cs3",
+    }
+    if settings.external_address is not None:
+        transport |= {
+            "external_media_address": settings.external_address,
+            "external_signaling_address": settings.external_address,
+        }
+    head += _section("transport-udp", transport, [f"local_net = {network}" for network in settings.local_networks])
     return head + "".join(_peer(settings, peer) for peer in settings.peers)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from provisioning.asterisk.errors import AsteriskSettingsError
 
-# Two UDP ports a call (RTP and RTCP), two legs while a human is being rung.
-PORTS_PER_CALL = 4
 # A caller whose audio stopped this long ago is gone: phones send comfort noise or silence all the time.
 DEFAULT_RTP_TIMEOUT_S = 30
+
+# What the loaded modules translate to and from 16 kHz linear audio.
+CODECS = frozenset({"ulaw", "alaw", "g722", "opus"})
 
 # Numbers of the carrier that answer without any program attached.
 BUSY_NUMBER = "5550117"
@@ -77,6 +78,9 @@ class AsteriskSettings:
     sip_host: str = "127.0.0.1"
     ari: AriAccess = field(default_factory=AriAccess)
     codecs: tuple[str, ...] = ("ulaw", "alaw")
+    # The address that peers beyond `local_networks` (CIDR) see us at, where there is NAT.
+    external_address: str | None = None
+    local_networks: tuple[str, ...] = ()
     rtp_timeout_s: int = DEFAULT_RTP_TIMEOUT_S
     # Asterisk owns the 20 ms clock of every call, so it goes before inference on a busy machine.
     niceness: int = -10
@@ -109,6 +113,8 @@ def _check(settings: AsteriskSettings) -> None:
     for name, port in (("sip_port", settings.sip_port), ("http_port", settings.http_port)):
         if not 1 <= port <= 65535:
             raise _refused(settings, name, "1-65535")
+    if not settings.codecs or not CODECS.issuperset(settings.codecs):
+        raise _refused(settings, "codecs", ", ".join(sorted(CODECS)))
     if isinstance(settings.dialplan, NodeDialplan) and not settings.dialplan.stasis_apps:
         raise _refused(settings, "dialplan.stasis_apps", "at least one app")
     _check_peers(settings)

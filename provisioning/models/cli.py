@@ -62,7 +62,9 @@ def list_models(root: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = Table("name", "kind", "engine", "languages", "licence", "here", "what")
+    table = Table()
+    for column in ("name", "kind", "engine", "languages", "licence", "here", "what"):
+        table.add_column(column, no_wrap=column == "name")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console().print(table)

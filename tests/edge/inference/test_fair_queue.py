@@ -21,7 +21,7 @@ def _ticket(
 
 
 def _drain(line: FairQueue, count: int = 10_000) -> list[Ticket]:
-    served = []
+    served: list[Ticket] = []
     while len(served) < count and (ticket := line.pop(0.0).ticket):
         served.append(ticket)
     return served

@@ -64,7 +64,9 @@ def test_digits_are_read_one_by_one(digits: str) -> None:
     assert all(len(group.split()) > 1 for group in words.split(", ")) or len(digits) == 1
 
 
-@pytest.mark.parametrize(("year", "words"), [(2005, "two thousand five"), (1905, "nineteen oh five"), (2000, "two thousand")])
+@pytest.mark.parametrize(
+    ("year", "words"), [(2005, "two thousand five"), (1905, "nineteen oh five"), (2000, "two thousand")]
+)
 def test_years(year: int, words: str) -> None:
     """Years as people say them."""
     assert year_words(year) == words

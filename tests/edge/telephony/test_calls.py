@@ -309,6 +309,19 @@ async def test_call_goes_to_the_next_worker(carrier: Carrier, calls: InboundCall
             await next_call(calls)
 
 
+async def test_call_that_came_while_nobody_listened_is_taken(
+    carrier: Carrier, node_client: AriClient, pair: AsteriskPair
+) -> None:
+    """A caller whose StasisStart was lost with the connection is found when the worker registers again."""
+    async with node_client.events("calls-0") as lost, carrier.ring() as caller:
+        async with asyncio.timeout(5):
+            await lost.receive()
+        async with InboundCalls(node_client, app="calls-0") as calls, calls.accept(await next_call(calls)):
+            async with asyncio.timeout(5):
+                await caller.watch.wait_in_stasis()
+    await assert_nothing_left(node_client)
+
+
 async def test_many_quick_calls_leak_nothing(carrier: Carrier, calls: InboundCalls, node_client: AriClient) -> None:
     """Twenty calls, four at a time, leave neither channel nor bridge nor watch."""
 
