@@ -276,9 +276,12 @@ async def follow(party: Party, plan: CallPlan, ear: Ear, log: CallLog) -> None:
             await ear.wait_for_end(sure_after_s=SURE_IT_ENDED_S, within_s=LONGEST_ANSWER_S)
             await asyncio.sleep(drawn.uniform(*PAUSES_S))
         await _act(party, plan.lines[index], ear, log, index)
-    log.is_done = True
     if plan.lines:
+        log.is_done = True
         await _close(party, plan, ear, log)
+    else:
+        # A call without lines only hears that somebody is there.
+        log.is_done = await ear.wait_for_start(ANSWER_WITHIN_S)
 
 
 async def _act(party: Party, spoken: SpokenLine, ear: Ear, log: CallLog, index: int) -> None:

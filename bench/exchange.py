@@ -8,8 +8,9 @@ Definitions
   speaks again. A filler counts: it is what the ear hears. Turns whose first speech is short and followed by a pause
   are counted as `is_filler_likely`, and `settled_s` tells when the longer speech began.
 - cut off: the agent began while the caller was in the middle of a line. Such a turn has no response time.
-- barge-in: start of the caller's speech to the moment after which the agent is silent for 200 ms, and for the rest
-  of the caller's words.
+- barge-in: start of the caller's speech to the moment after which the agent is silent for 200 ms. An agent that then
+  goes on while the caller still speaks (a false alarm, it thought, or a mere pause between sentences) is counted as
+  `is_resumed_over_caller`.
 - lost reply: after a cough or an "uh-huh" the agent says nothing more within three seconds, though it was speaking.
 - DTMF is sent as RFC 4733 events and leaves no trace in the audio, so digits have no measured response.
 """
@@ -67,6 +68,7 @@ class Turn:
     settled_s: float | None = None
     barge_in_s: float | None = None
     is_cut_off: bool = False
+    is_resumed_over_caller: bool = False
     is_filler_likely: bool = False
     is_reply_kept: bool | None = None
 
@@ -137,16 +139,17 @@ def _turn(utterance: Utterance, spoken: Span | None, agent: Sequence[Span], next
         return _noise_turn(utterance, spoken, agent, next_start_s)
     replies = tuple(span for span in agent if spoken.end_s - OVERLAP_ALLOWED_S <= span.start_s < next_start_s)
     cut = any(spoken.start_s < span.start_s < spoken.end_s - OVERLAP_ALLOWED_S for span in agent)
-    barge_in = _barge_in_s(spoken, agent) if utterance.kind is UtteranceKind.BARGE_IN else None
-    measured = bool(replies) and not cut
+    is_barge_in = utterance.kind is UtteranceKind.BARGE_IN
+    measured = bool(replies) and (is_barge_in or not cut)
     return Turn(
         utterance=utterance,
         spoken=spoken,
         agent=replies,
         response_s=replies[0].start_s - spoken.end_s if measured else None,
         settled_s=_settled(replies).start_s - spoken.end_s if measured else None,
-        barge_in_s=barge_in,
-        is_cut_off=cut,
+        barge_in_s=_barge_in_s(spoken, agent) if is_barge_in else None,
+        is_cut_off=cut and not is_barge_in,
+        is_resumed_over_caller=cut and is_barge_in,
         is_filler_likely=measured and _settled(replies) is not replies[0],
     )
 
@@ -161,11 +164,8 @@ def _settled(replies: Sequence[Span]) -> Span:
 
 def _barge_in_s(spoken: Span, agent: Sequence[Span]) -> float | None:
     """None when the agent was not speaking when the caller began."""
-    if not any(span.start_s < spoken.start_s < span.end_s for span in agent):
-        return None
-    return max(span.end_s for span in agent if span.start_s < spoken.end_s and span.end_s > spoken.start_s) - (
-        spoken.start_s
-    )
+    interrupted = next((span for span in agent if span.start_s < spoken.start_s < span.end_s), None)
+    return interrupted.end_s - spoken.start_s if interrupted else None
 
 
 def _noise_turn(utterance: Utterance, spoken: Span, agent: Sequence[Span], next_start_s: float) -> Turn:

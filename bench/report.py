@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bench.caller import CallTrace, Ending
 from bench.errors import RecordingError
-from bench.exchange import Exchange, UtteranceKind, hear
+from bench.exchange import Exchange, Turn, UtteranceKind, hear
 from bench.judge import CallVerdict, Judge
 from bench.recording import Recording, read_recording
 from bench.run import RunResult
@@ -101,9 +101,10 @@ def report(run: RunResult, calls: Sequence[HeardCall], recognised: WordErrors | 
         "concurrency": run.concurrency,
         "wrong_facts": sum(len(line.wrong_facts) for verdict in judged for line in verdict.lines),
         "unconfirmed_facts": sum(len(line.unconfirmed) for verdict in judged for line in verdict.lines),
-        "cut_off_turns": _count(calls, "is_cut_off"),
+        "cut_off_turns": sum(turn.is_cut_off for turn in _all_turns(calls)),
         "unanswered_turns": _unanswered(calls),
-        "likely_fillers": _count(calls, "is_filler_likely"),
+        "likely_fillers": sum(turn.is_filler_likely for turn in _all_turns(calls)),
+        "resumed_over_caller": sum(turn.is_resumed_over_caller for turn in _all_turns(calls)),
         "settled_ms": milliseconds(
             [turn.settled_s for call in calls for turn in _spoken_turns(call) if turn.settled_s is not None]
         ),
@@ -165,7 +166,14 @@ def print_report(figures: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for key in (
         *("answered", "dropped", "turns", "task_success", "wrong_facts", "unconfirmed_facts", "word_error_rate"),
-        *("cpu_seconds_per_call_minute", "cut_off_turns", "unanswered_turns", "likely_fillers", "noises"),
+        *(
+            "cpu_seconds_per_call_minute",
+            "cut_off_turns",
+            "unanswered_turns",
+            "likely_fillers",
+            "resumed_over_caller",
+            "noises",
+        ),
         *("barge_ins_not_stopped", "misaligned_recordings", "humans_reached", "tenants", "hardware"),
     ):
         console.print(f"{key:32} {figures[key]}")
@@ -173,16 +181,15 @@ def print_report(figures: Mapping[str, Any], console: Console) -> None:
         console.print(f"[red]{failure['tenant']}/{failure['scenario']}[/red] {'; '.join(failure['reasons'])}")
 
 
-def _spoken_turns(call: HeardCall) -> list[Any]:
+def _spoken_turns(call: HeardCall) -> list[Turn]:
     if call.exchange is None:
         return []
     spoken = {UtteranceKind.LINE, UtteranceKind.BARGE_IN}
     return [turn for turn in call.exchange.turns if turn.utterance.kind in spoken]
 
 
-def _count(calls: Sequence[HeardCall], name: str) -> int:
-    facts = {"is_cut_off": lambda turn: turn.is_cut_off, "is_filler_likely": lambda turn: turn.is_filler_likely}
-    return sum(bool(facts[name](turn)) for call in calls for turn in _spoken_turns(call))
+def _all_turns(calls: Sequence[HeardCall]) -> list[Turn]:
+    return [turn for call in calls for turn in _spoken_turns(call)]
 
 
 def _unanswered(calls: Sequence[HeardCall]) -> int:

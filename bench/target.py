@@ -30,6 +30,15 @@ class NodeProcesses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAri:
+    """Where the node's Asterisk is asked how many channels and bridges it has."""
+
+    url: str
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CarrierPlace:
     """The ports that the region keeps free for the carrier of a run, and its directory."""
 
@@ -52,6 +61,8 @@ class Target:
     tenants: Path
     numbers: Mapping[str, str]
     capacity: int
+    slots: Path
+    ari: NodeAri | None
     carrier: CarrierPlace
 
     def number_of(self, tenant: str) -> str:
@@ -69,6 +80,12 @@ class _Pids(BaseModel):
     calls: list[int] = []
 
 
+class _Ari(BaseModel):
+    url: str
+    user: str
+    password: str
+
+
 class _Node(BaseModel):
     sip: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] | None = None
     web: str
@@ -76,8 +93,9 @@ class _Node(BaseModel):
     pids: _Pids
     records: Path
     tenants: Path
-    inference_socket: Path
+    slots: Path
     capacity: int
+    ari: _Ari | None = None
 
 
 class _Carrier(BaseModel):
@@ -117,6 +135,8 @@ def read_target(layout: StateLayout | None = None) -> Target:
         tenants=node.tenants,
         numbers=numbers_of(node.tenants),
         capacity=node.capacity,
+        slots=node.slots,
+        ari=NodeAri(url=node.ari.url, user=node.ari.user, password=node.ari.password) if node.ari else None,
         carrier=CarrierPlace(
             sip_port=region.carrier.sip_port,
             rtp_first=region.carrier.rtp_first,

@@ -95,8 +95,8 @@ class _WebRtcParty:
         await self.ended.wait()
 
 
-async def place_webrtc_call(web_url: str, agent: str, plan: CallPlan) -> WebRtcCallHeard:
-    """Call an agent as the page does, act the plan's scenario out, hang up. Raises CarrierError when refused."""
+async def place_webrtc_call(web_url: str, plan: CallPlan) -> WebRtcCallHeard:
+    """Call the tenant's first agent as the page does, act the scenario out, hang up. Raises CarrierError."""
     async with AsyncExitStack() as stack:
         connection = RTCPeerConnection()
         stack.push_async_callback(connection.close)
@@ -109,7 +109,7 @@ async def place_webrtc_call(web_url: str, agent: str, plan: CallPlan) -> WebRtcC
         session = await stack.enter_async_context(aiohttp.ClientSession(headers={"Origin": web_url}))
         log = CallLog()
         async with asyncio.timeout(CONNECT_WITHIN_S):
-            await _offer(connection, session, web_url, agent)
+            await _offer(connection, session, web_url, await _first_agent(session, web_url, plan.scenario.tenant))
             track = await arrived.get()
         log.started_s = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
@@ -127,6 +127,15 @@ async def place_webrtc_call(web_url: str, agent: str, plan: CallPlan) -> WebRtcC
             exchange=hear(recording, log.utterances),
             problems=tuple(log.problems),
         )
+
+
+async def _first_agent(session: aiohttp.ClientSession, web_url: str, tenant: str) -> str:
+    async with session.get(f"{web_url}/api/agents") as answer:
+        names = [str(agent["name"]) for agent in await answer.json()]
+    for name in names:
+        if name.split("/")[0] == tenant:
+            return name
+    raise CarrierError(f"the node has no agent of {tenant} on its page; there are: {', '.join(names)}")
 
 
 async def _offer(connection: RTCPeerConnection, session: aiohttp.ClientSession, web_url: str, agent: str) -> None:

@@ -8,29 +8,13 @@ are both `4 9 9 dollars` at the cost of the word "cents"), because recognisers c
 
 import re
 
-_ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-]
-_ONES += ["seventeen", "eighteen", "nineteen"]
-_TENS = dict(
-    zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], range(20, 100, 10), strict=True)
-)
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
 _VALUES = {word: value for value, word in enumerate(_ONES)} | _TENS
 _SCALES = {"thousand": 1_000, "million": 1_000_000}
 _ORDINALS = {
@@ -64,7 +48,7 @@ def words(text: str) -> list[str]:
 
 
 def _cleaned(text: str) -> str:
-    lowered = text.lower().replace("’", "'").replace("o'clock", "oclock")
+    lowered = text.lower().replace("\u2019", "'").replace("o'clock", "oclock")
     # Whisper tags what is not speech: [BLANK_AUDIO], (coughing), *sighs*.
     lowered = re.sub(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*", " ", lowered)
     lowered = re.sub(r"\b([ap])\.?\s?m\b\.?", r"\1m", lowered)

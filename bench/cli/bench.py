@@ -19,11 +19,14 @@ from bench.node_records import compare, match, recorded_calls
 from bench.report import listen, print_report, report, total_errors
 from bench.run import TRUNK_HZ, RunOptions, RunResult, line_cache, make_plans, new_run_directory, run_calls
 from bench.scenario import Scenario, load_scenarios
+from bench.soak import soak
 from bench.target import Target, read_target
+from bench.torture import torture
 from provisioning.local.layout import DEFAULT_STATE, StateLayout
 
 SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech"
+TORTURE = SPEECH.parent / "sip" / "sip-torture-rfc4475"
 JUDGE_MODELS = ("whisper-base", "whisper-tiny.en")
 
 state_option = click.option(
@@ -128,9 +131,7 @@ def capacity(
 @click.option("--limit", type=click.IntRange(1), help="at most this many files of each corpus")
 @state_option
 @json_option
-def recognition(  # noqa: PLR0913, PLR0917 - one parameter an option
-    speech: Path, model: str, threads: int, limit: int | None, state: Path, as_json: bool
-) -> None:
+def recognition(speech: Path, model: str, threads: int, limit: int | None, state: Path, as_json: bool) -> None:
     """Word error rate and speed on telephone speech, against faster-whisper with the same weights."""
     # Loads both engines: the other commands start without them.
     from bench.recognition import compare_engines, speech_files, speechless_files, summarise_recognition  # noqa: PLC0415
@@ -145,6 +146,37 @@ def recognition(  # noqa: PLR0913, PLR0917 - one parameter an option
         outcomes = compare_engines(files, StateLayout(state.resolve()).models, model, threads, progress)
     figures = summarise_recognition(outcomes, model, threads)
     click.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+
+
+@bench.command(name="soak")
+@click.option("--calls", type=click.IntRange(5, 100_000), default=500, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=4, show_default=True)
+@state_option
+@json_option
+def soak_command(calls: int, concurrency: int, state: Path, as_json: bool) -> None:
+    """Place many short calls in a row; fail when the node's memory, descriptors, channels or bridges grow."""
+    target = read_target(StateLayout(state.resolve()))
+    with counting(Console(stderr=True, quiet=as_json), "Short calls") as progress:
+        figures = asyncio.run(soak(target, calls, concurrency, progress))
+    _print_verdict(figures, as_json=as_json)
+
+
+@bench.command(name="torture")
+@click.option("--messages", type=click.Path(path_type=Path), default=TORTURE, show_default=True, help="RFC 4475 files")
+@state_option
+@json_option
+def torture_command(messages: Path, state: Path, as_json: bool) -> None:
+    """Send odd SIP to the trunk; fail when anything dies or a channel, bridge or slot is left."""
+    target = read_target(StateLayout(state.resolve()))
+    with counting(Console(stderr=True, quiet=as_json), "Odd SIP") as progress:
+        figures = asyncio.run(torture(target, messages, progress))
+    _print_verdict(figures, as_json=as_json)
+
+
+def _print_verdict(figures: dict[str, Any], *, as_json: bool) -> None:
+    click.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+    if not figures["passed"]:
+        raise SystemExit(1)
 
 
 def measure(

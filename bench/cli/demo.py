@@ -63,7 +63,7 @@ def _web_call(target: Target, scenario: Scenario, console: Console) -> dict[str,
         scenario=scenario,
         lines=prepare_lines(line_cache(target), scenario, 1),
     )
-    heard = asyncio.run(place_webrtc_call(target.web_url, scenario.tenant, plan))
+    heard = asyncio.run(place_webrtc_call(target.web_url, plan))
     ear = WhisperListener(target.state.models / JUDGE_MODELS[0])
     greeting = greeting_of(heard.recording, heard.exchange, ear)
     turns = dialogue(heard.recording, heard.exchange, ear, None)

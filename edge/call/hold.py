@@ -8,7 +8,7 @@ RINGING_HZ = (440.0, 480.0)
 RINGING_S = 2.0
 PAUSE_S = 4.0
 # Well below speech: a caller must not take it for an answer that is too loud.
-AMPLITUDE = 1_200.0
+AMPLITUDE = 330.0
 PIECE_BYTES = 6_400
 
 

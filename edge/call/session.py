@@ -221,8 +221,11 @@ class CallSession:
                 self._on_transfer(happening)
             case Tick():
                 self._on_tick()
-            case CallerGone() | LegClosed():
+            case CallerGone():
                 self._on_gone()
+            case LegClosed():
+                # A transfer takes the leg away, a hang-up is told by CallerGone, anything else is a watchdog's matter.
+                log.debug("leg_closed", reason=happening.reason)
             case Drained():
                 self._finish(CallOutcome.FAILED, "node_stopped")
                 self._fail()

@@ -35,6 +35,8 @@ DIGITS_DONE_AFTER_S = 2.5
 END_OF_DIGITS = "#"
 # Below this an echo of ours is nothing that could be taken for words.
 AUDIBLE_ECHO_DB = -40.0
+# Words of a sound over our speech are waited for this long; recognition takes 0.1 s, and 0.3 s on a busy node.
+LONGEST_HOLD_S = 1.0
 # Nobody says more in one turn; music and television do.
 LONGEST_UTTERANCE_S = 25.0
 SAMPLE_BYTES = 2
@@ -251,6 +253,9 @@ class TurnTaking:
         evidence = self._evidence()
         if barge_in.wants_words(evidence.since_onset_s):
             self._prepare(since=self._onset)
+        if evidence.text is None and self._preparation is not None and evidence.since_onset_s < LONGEST_HOLD_S:
+            # Going on for a moment and stopping again would be worse than waiting for the words.
+            return
         verdict = barge_in.consider(evidence)
         if verdict is Verdict.UNDECIDED:
             return

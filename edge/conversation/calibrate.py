@@ -1,8 +1,9 @@
 """Fits the confidence of understanding: `python -m edge.conversation.calibrate MODEL_STORE`.
 
 `paraphrases.jsonl` holds utterances for the example tenants that stand in no document of theirs, each with the intent
-or item it asks for, or null for questions nobody there can answer; `topic` is the item talked about before. The logistic model learns how often the best
-hypothesis is right, given its evidence. Half of the lines (by hash) is fitted, the other half measures.
+or item it asks for, or null for questions nobody there can answer; `topic` is the item
+talked about before. The logistic model learns how often the best hypothesis is right, given its evidence. Half of the
+lines (by hash) is fitted, the other half measures.
 """
 
 import asyncio
@@ -63,6 +64,11 @@ class LocalEmbedder:
         """See Embedder; blocks."""
         del purpose
         return self._encoder.embed(texts)
+
+
+def local_embedder(store: Path) -> LocalEmbedder:
+    """Load MiniLM from a model store. Raises ModelLoadError."""
+    return LocalEmbedder(SentenceEncoder(open_model(store, "minilm-l6-v2", ModelKind.EMBEDDING), threads=1))
 
 
 async def observe(embedder: Embedder, cache: Path | None, today: date) -> list[Observation]:

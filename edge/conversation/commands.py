@@ -16,10 +16,11 @@ class Command(StrEnum):
 
 _PATTERNS = {
     Command.HUMAN: (
-        r"^(?!.*\b(?:don't|do not|not)\b).*\b(?:speak|talk|connect|transfer|put|get|give|want|need|like|have|reach|rather)"
-        r"\b.{0,30}\b(?:human(?: being)?|real person|a person|operator|an agent|live agent|representative|"
+        r"^(?!.*\b(?:don't|do not|not)\b).*\b(?:speak|talk|connect|transfer|put|get|give|want|need|like|have|reach"
+        r"|rather)\b.{0,30}\b(?:human(?: being)?|real person|a person|operator|an agent|live agent|representative|"
         r"employees?|manager|supervisor|your colleagues?|a colleague|staff|customer service)\b(?! account)"
-        r"|\b(?:don't|do not|not|hate|refuse)\b.{0,25}\b(?:talk|speak|talking|speaking)\b.{0,20}\b(?:machine|robot|bot|computer)\b"
+        r"|\b(?:don't|do not|not|hate|refuse)\b.{0,25}\b(?:talk|speak)(?:ing)?\b.{0,20}"
+        r"\b(?:machine|robot|bot|computer)\b"
     ),
     Command.START_OVER: r"\b(?:start (?:over|again|from)|begin again|from the (?:beginning|start))\b",
     Command.GO_BACK: r"\b(?:go back|previous (?:question|step|one)|back up|one step back)\b",

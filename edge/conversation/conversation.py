@@ -5,7 +5,7 @@ here has side effects, so replies can be prepared speculatively and dropped. Act
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.call.ports import Embedder, Generator, Priority, Purpose, TransferOutcome
 from edge.conversation import flows, hearing
-from edge.conversation.agent import Agent, Answer, Ask, Confirm, Flow, Intent, ReplyStyle, SlotKind, UseTool, texts_of
+from edge.conversation.agent import Agent, Ask, Confirm, Flow, Intent, ReplyStyle, SlotKind, UseTool
 from edge.conversation.commands import Command, command_in
 from edge.conversation.dialogue import (
     Action,
@@ -38,9 +38,10 @@ from edge.conversation.dialogue import (
 from edge.conversation.grounding import worded
 from edge.conversation.handover import hand_over
 from edge.conversation.policy import Decision, decide, sensitive_topic
+from edge.conversation.prepared import fitting_answer, fixed_texts
 from edge.conversation.slots import Filled, fill, yes_or_no
-from edge.conversation.template import TemplateError, placeholders, render
-from edge.conversation.understanding import KNOWLEDGE_INTENT, Hypothesis, Query, Understander, load_calibration
+from edge.conversation.template import TemplateError, render
+from edge.conversation.understanding import Hypothesis, Query, Understander, load_calibration
 from edge.knowledge.base import KnowledgeBase, open_knowledge
 from edge.knowledge.examples import Example, ExampleIndex
 from edge.knowledge.items import Item, load_items
@@ -55,8 +56,6 @@ _LISTED_ITEMS = 3
 _LONGEST_CHOICE_WORDS = 6
 # With a product surely named, asking back is better than "I don't know" from this confidence on.
 _LEAST_ABOUT_NAMED = 0.2
-# Longer passages are rare and would fill the cache of prepared audio.
-_LONGEST_PREPARED_CHARACTERS = 400
 _YES_NO = Expectation(kind=AnswerKind.YES_NO)
 # Replies that need no model.
 _NOBODY = Purpose(tenant="", call_id="", priority=Priority.SHADOW, budget_s=0.0)
@@ -128,22 +127,13 @@ class AgentConversation:
         """Return the reply to what was heard. Raises what the embedder raises."""
         turn = _Turn(state=state, heard=hearing.cleaned(heard), purpose=purpose, today=self._today())
         if not turn.heard:
-            return self._reply(turn, state, (), _certain("nothing", 0.0), is_complete=False)
-        if (topic := sensitive_topic(self.agent.policy.sensitive, turn.heard)) is not None:
-            return self._escalate(turn, state, topic, _certain("sensitive"))
-        if command_in(turn.heard) is Command.REPEAT and state.last_speech:
-            return self._reply(turn, state, _templates(state.last_speech), _certain(Command.REPEAT))
-        if state.pending is not None and state.pending.kind is PendingKind.CONSENT:
-            return self._consent(turn, state.pending)
-        if command_in(turn.heard) is Command.HUMAN:
-            return self._escalate(turn, state, "asked_for_human", _certain(Command.HUMAN))
-        if state.flow is not None:
-            return await self._in_flow(turn, self.agent.flows[state.flow])
-        if state.pending is not None:
-            answered = await self._pending(turn, state.pending)
-            if answered is not None:
-                return answered
-        return await self._open(turn)
+            return Reply(state=state, understanding=_certain("nothing", 0.0), speeches=(), is_complete=False)
+        reply = self._anywhere(turn)
+        if reply is None and state.flow is not None:
+            reply = await self._in_flow(turn, self.agent.flows[state.flow])
+        if reply is None and state.pending is not None:
+            reply = await self._pending(turn, state.pending)
+        return reply if reply is not None else await self._open(turn)
 
     async def digits(self, state: DialogueState, digits: str, purpose: Purpose) -> Reply:
         """Return the reply to keys pressed: an answer if digits were asked for, 1 and 2 for yes and no, 0 for a
@@ -168,7 +158,7 @@ class AgentConversation:
         if result.error is None:
             merged = replace(state, slots={**state.slots, **result.fields})
             try:
-                return self._walk(turn, merged, flow, state.step + 1, understanding, source=SpeechSource.TOOL)
+                return self._walk(turn, merged, state.step + 1, understanding, source=SpeechSource.TOOL)
             except TemplateError:
                 # The service answered without a field the flow speaks: as good as no answer.
                 pass
@@ -220,7 +210,20 @@ class AgentConversation:
 
     def fixed_texts(self) -> tuple[str, ...]:
         """Return every text this agent may say that needs no value: what to prepare as audio."""
-        return tuple(dict.fromkeys(_fixed_texts(self.agent, self._knowledge.items(self._today()))))
+        return tuple(dict.fromkeys(fixed_texts(self.agent, self._knowledge.items(self._today()))))
+
+    def _anywhere(self, turn: _Turn) -> Reply | None:
+        """Answer what comes before everything else: sensitive topics, "say that again", consent, a human."""
+        state = turn.state
+        if (topic := sensitive_topic(self.agent.policy.sensitive, turn.heard)) is not None:
+            return self._escalate(turn, state, topic, _certain("sensitive"))
+        if command_in(turn.heard) is Command.REPEAT and state.last_speech:
+            return self._reply(turn, state, _templates(state.last_speech), _certain(Command.REPEAT))
+        if state.pending is not None and state.pending.kind is PendingKind.CONSENT:
+            return self._consent(turn, state.pending)
+        if command_in(turn.heard) is Command.HUMAN:
+            return self._escalate(turn, state, "asked_for_human", _certain(Command.HUMAN))
+        return None
 
     # -- consent and other questions outside flows
 
@@ -373,8 +376,10 @@ class AgentConversation:
     ) -> Reply:
         """Do what an understood intent asks for."""
         state = replace(turn.state, pending=None, expectation=Expectation(), misunderstandings=0)
-        if intent is None:
-            return await self._answer_item(turn, state, item, understanding, ReplyStyle.SPEAK)
+        if intent is None or intent.knowledge is not None:
+            style = intent.style if intent is not None else ReplyStyle.SPEAK
+            found = item if intent is None else await self._best_item(turn, intent.knowledge or "")
+            return await self._answer_item(turn, state, found, understanding, style)
         if intent.escalate is not None:
             return self._escalate(turn, state, intent.escalate, understanding)
         if intent.goodbye:
@@ -384,10 +389,7 @@ class AgentConversation:
             flow = self.agent.flows[intent.flow]
             slots = self._first_slots(flow, turn, mention)
             started = replace(state, flow=flow.name, step=0, slots=slots)
-            return self._walk(turn, started, flow, 0, understanding)
-        if intent.knowledge is not None:
-            found = await self._best_item(turn, intent.knowledge)
-            return await self._answer_item(turn, state, found, understanding, intent.style)
+            return self._walk(turn, started, 0, understanding)
         if intent.item is not None:
             return self._answer_about(turn, state, intent, mention, understanding)
         return self._reply(turn, state, _templates(intent.answers[0].text), understanding)
@@ -427,7 +429,7 @@ class AgentConversation:
         if len(named) != 1:
             return self._ask_item(turn, state, intent, named, understanding)
         item = named[0]
-        answer = _fitting(intent.answers, item)
+        answer = fitting_answer(intent.answers, item)
         if answer is None:
             return self._decline(turn, Decision.DECLINE, None)
         try:
@@ -476,12 +478,12 @@ class AgentConversation:
         if command is Command.CANCEL:
             return self._reply(turn, _left(state), _templates(flow.cancelled), _certain(command))
         if command is Command.START_OVER:
-            return self._walk(turn, replace(state, slots={}, misunderstandings=0), flow, 0, _certain(command))
+            return self._walk(turn, replace(state, slots={}, misunderstandings=0), 0, _certain(command))
         if command is Command.GO_BACK:
             slot = flows.previous_question(flow, state.step, state.slots)
             if slot is not None:
                 earlier = replace(state, slots=flows.without(state.slots, (slot,)), misunderstandings=0)
-                return self._walk(turn, earlier, flow, flows.first_question(flow, (slot,)), _certain(command))
+                return self._walk(turn, earlier, flows.first_question(flow, (slot,)), _certain(command))
         match act:
             case Ask():
                 return await self._asked(turn, flow, act)
@@ -518,22 +520,22 @@ class AgentConversation:
         slots = {**flows.without(turn.state.slots, (slot.name,)), slot.name: filled.value}
         state = replace(turn.state, slots=slots, misunderstandings=0)
         is_open = slot.kind is SlotKind.TEXT and hearing.is_fragment(turn.heard)
-        return self._walk(turn, state, flow, turn.state.step, understanding, is_complete=not is_open)
+        return self._walk(turn, state, turn.state.step, understanding, is_complete=not is_open)
 
     async def _confirmed(self, turn: _Turn, flow: Flow, confirm: Confirm) -> Reply:
         answer = yes_or_no(turn.heard)
         if answer is True:
             state = replace(turn.state, misunderstandings=0)
-            return self._walk(turn, state, flow, turn.state.step + 1, _certain("yes"))
+            return self._walk(turn, state, turn.state.step + 1, _certain("yes"))
         retried = flow.slot(confirm.retry[0])
         corrected = fill(retried, turn.heard) if retried.kind is not SlotKind.TEXT else None
         start = flows.first_question(flow, confirm.retry)
         slots = flows.without(turn.state.slots, confirm.retry)
         if corrected is not None and corrected.is_whole and retried.kind is SlotKind.DIGITS:
             state = replace(turn.state, slots={**slots, retried.name: corrected.value}, misunderstandings=0)
-            return self._walk(turn, state, flow, start, _certain(f"slot:{retried.name}"))
+            return self._walk(turn, state, start, _certain(f"slot:{retried.name}"))
         if answer is False:
-            return self._walk(turn, replace(turn.state, slots=slots), flow, start, _certain("no"))
+            return self._walk(turn, replace(turn.state, slots=slots), start, _certain("no"))
         return await self._missed(turn, flow, (render(confirm.prompt, turn.state.slots),))
 
     async def _aside(self, turn: _Turn, flow: Flow, *, least: float) -> Reply | None:
@@ -572,13 +574,14 @@ class AgentConversation:
         self,
         turn: _Turn,
         state: DialogueState,
-        flow: Flow,
         start: int,
         understanding: Understanding,
         *,
         is_complete: bool = True,
         source: SpeechSource = SpeechSource.TEMPLATE,
     ) -> Reply:
+        """Go on with the flow the state is in."""
+        flow = self.agent.flows[state.flow or ""]
         position = flows.walk(flow, start, state.slots)
         speeches = tuple(Speech(text=text, source=source) for text in position.texts)
         if position.hand_over is not None:
@@ -699,53 +702,7 @@ def _distinct_words(item: Item, others: Sequence[Item]) -> set[str]:
     return set(words(item.title)) - shared
 
 
-def _fitting(answers: Sequence[Answer], item: Item) -> Answer | None:
-    """Return the first answer whose conditions the item's attributes meet."""
-    return next(
-        (
-            answer
-            for answer in answers
-            if all(item.attributes.get(name) == value for name, value in answer.when.items())
-        ),
-        None,
-    )
-
-
 def _waits_for_more(turn: _Turn, understanding: Understanding) -> bool:
     """Whether the words break off although they were understood: "I want to book a repair for my"."""
     is_answer = understanding.intent.startswith("slot:") or understanding.intent in {"yes", "no", "consent_given"}
     return bool(turn.heard) and not is_answer and hearing.is_fragment(turn.heard)
-
-
-def _fixed_texts(agent: Agent, items: Sequence[Item]) -> Iterator[str]:
-    phrases = agent.phrases
-    fixed = [agent.greeting, phrases.which_item, phrases.anything_else, phrases.escalating, phrases.silence_goodbye]
-    fixed += [phrases.goodbye, phrases.resume, *phrases.not_known, *phrases.not_understood, *phrases.no_input]
-    fixed += [*phrases.transfer_failed.values(), *phrases.filler]
-    fixed += [render(phrases.back_to_flow, {"title": flow.title}) for flow in agent.flows.values()]
-    fixed += [render(phrases.confirm, {"question": intent.title}) for intent in agent.intents if intent.item is None]
-    fixed += [render(phrases.confirm, {"question": item.title}) for item in items]
-    if agent.consent is not None:
-        fixed += [agent.consent.prompt, agent.consent.again, agent.consent.accepted, agent.consent.declined]
-    fixed += [item.answer for item in items if len(item.answer) <= _LONGEST_PREPARED_CHARACTERS]
-    for flow in agent.flows.values():
-        fixed += [flow.cancelled, *(text for step in flow.steps for text in texts_of(step.act))]
-    for intent in agent.intents:
-        if intent.item is None:
-            fixed += [answer.text for answer in intent.answers]
-        else:
-            yield from _rendered(intent, [item for item in items if item.source == intent.item])
-    for text in fixed:
-        if not placeholders(text):
-            yield text
-
-
-def _rendered(intent: Intent, items: Sequence[Item]) -> Iterator[str]:
-    """Yield what the intent answers about each item: fixed until the knowledge changes."""
-    for item in items:
-        answer = _fitting(intent.answers, item)
-        try:
-            if answer is not None:
-                yield render(answer.text, item.attributes)
-        except TemplateError:
-            continue

@@ -124,7 +124,8 @@ class PendingKind(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
     """What the agent asked last. `intent` and `item_id`: what a yes stands for (MEANING), what the item is wanted for
-    (ITEM); `choices`: ids of the items that were offered. `is_heard` is False when the caller cannot have heard the whole question: then a yes answers nothing."""
+    (ITEM); `choices`: ids of the items that were offered. `is_heard` is False when the caller cannot
+    have heard the whole question: then a yes answers nothing."""
 
     kind: PendingKind
     intent: str = ""

@@ -114,7 +114,7 @@ def _real_path(source: SourceDocument, location: tuple[int | str, ...]) -> KeyPa
         if (*path, part) in source.lines:
             path = (*path, part)
     last = location[-1] if location else ""
-    return path if path and path[-1] == last or isinstance(last, int) or last == "[key]" else (*path, str(last))
+    return path if (path and path[-1] == last) or isinstance(last, int) or last == "[key]" else (*path, str(last))
 
 
 def _keys_at(model: type[BaseModel], path: KeyPath) -> set[str]:

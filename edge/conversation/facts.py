@@ -17,11 +17,12 @@ _ORDINALS = {
     "sixteenth": 16, "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "twentieth": 20, "thirtieth": 30,
 }  # fmt: skip
 _MONTHS = {
-    name: number
-    for number, name in enumerate(
-        "january february march april may june july august september october november december".split(), start=1
-    )
-}
+    "january": 1, "february": 2, "march": 3, "april": 4, "may": 5, "june": 6, "july": 7, "august": 8, "september": 9,
+    "october": 10, "november": 11, "december": 12,
+}  # fmt: skip
+
+
+_RELATIVE_MINUTES = {("half", "past"): 30, ("quarter", "past"): 15, ("quarter", "to"): -15}
 
 
 class FactKind(StrEnum):
@@ -76,7 +77,7 @@ def _agrees(one: Fact, other: Fact) -> bool:
         return clock[0] == other_clock[0] and (len(clock) == 1 or len(other_clock) == 1)
     if kinds == {FactKind.NUMBER}:
         return Decimal(one.value) == Decimal(other.value)
-    if kinds == {FactKind.NUMBER, FactKind.MONEY} or kinds == {FactKind.NUMBER, FactKind.PERCENT}:
+    if kinds in ({FactKind.NUMBER, FactKind.MONEY}, {FactKind.NUMBER, FactKind.PERCENT}):
         return Decimal(one.value) == Decimal(other.value)
     return False
 
@@ -119,14 +120,24 @@ def _time_at(items: list[Token], position: int) -> tuple[Fact | None, int]:
     item = items[position]
     if item in {"noon", "midday", "midnight"}:
         return _time(12, 0, "am" if item == "midnight" else "pm"), 1
-    relative = {("half", "past"): 30, ("quarter", "past"): 15, ("quarter", "to"): -15}
-    shift = relative.get((_word(items, position), _word(items, position + 1)))
-    if shift is not None and (hour := _hour(items, position + 2)) is not None:
-        meridiem, used = _meridiem_at(items, position + 3)
-        return _time(hour if shift > 0 else (hour - 2) % 12 + 1, shift % 60, meridiem), 3 + used
     if isinstance(item, Clock):
         meridiem, used = _meridiem_at(items, position + 1)
         return _time(item.hour, item.minute, meridiem), 1 + used
+    shift = _RELATIVE_MINUTES.get((_word(items, position), _word(items, position + 1)))
+    return _relative_time_at(items, position, shift) if shift is not None else _spoken_time_at(items, position)
+
+
+def _relative_time_at(items: list[Token], position: int, shift: int) -> tuple[Fact | None, int]:
+    """Read "half past five" and "a quarter to nine in the morning"."""
+    hour = _hour(items, position + 2)
+    if hour is None:
+        return None, 0
+    meridiem, used = _meridiem_at(items, position + 3)
+    return _time(hour if shift > 0 else (hour - 2) % 12 + 1, shift % 60, meridiem), 3 + used
+
+
+def _spoken_time_at(items: list[Token], position: int) -> tuple[Fact | None, int]:
+    """Read "five thirty p.m." and "nine o'clock"; a bare number is no time."""
     hour = _hour(items, position)
     if hour is None:
         return None, 0

@@ -7,6 +7,8 @@ from edge.conversation.agent import Ask, Confirm, Finish, Flow, HandOver, Say, S
 from edge.conversation.dialogue import AnswerKind, Expectation, RunTool
 from edge.conversation.template import render
 
+OPEN = Expectation()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -18,7 +20,7 @@ class Position:
     texts: tuple[str, ...]
     step: int | None
     slots: Mapping[str, str]
-    expectation: Expectation = Expectation()
+    expectation: Expectation = OPEN
     tool: RunTool | None = None
     hand_over: HandOver | None = None
     hang_up: bool = False

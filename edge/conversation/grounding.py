@@ -9,7 +9,8 @@ import re
 
 from edge.call.ports import ChatMessage, Generator, Purpose
 from edge.conversation.facts import facts_in, is_stated
-from edge.knowledge.words import content_stems, stem, words
+from edge.inference.errors import InferenceError
+from edge.knowledge.words import content_stems, stem, word_set, words
 
 _SYSTEM = (
     "You are a telephone assistant. Answer the caller in one or two short sentences, using only this text. "
@@ -20,7 +21,7 @@ _SENTENCE = re.compile(r"[^.!?]+[.!?]")
 _NAME = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][A-Za-z]+")
 # Share of the meaning words of the text that the passage must hold too; below it the model talks of something else.
 _LEAST_OVERLAP = 0.5
-_NEGATIONS = frozenset("no not never cannot cant dont doesnt isnt arent wont without".split())
+_NEGATIONS = word_set("no not never cannot cant dont doesnt isnt arent wont without")
 
 
 def is_grounded(text: str, passage: str) -> bool:
@@ -39,10 +40,7 @@ def is_grounded(text: str, passage: str) -> bool:
 
 
 async def worded(generator: Generator, question: str, passage: str, purpose: Purpose, budget_s: float) -> str | None:
-    """Return the passage in the model's words, None when they are late, empty or not grounded.
-
-    Raises what the generator raises.
-    """
+    """Return the passage in the model's words, None when they are late, missing, empty or not grounded."""
     text = ""
     system = _SYSTEM.format(passage=passage)
     try:
@@ -50,7 +48,8 @@ async def worded(generator: Generator, question: str, passage: str, purpose: Pur
             turn = ChatMessage(speaker="caller", text=question)
             async for piece in generator.generate(system, [turn], purpose, max_tokens=_MAX_TOKENS):
                 text += piece
-    except TimeoutError:
+    except (TimeoutError, InferenceError):
+        # The passage is at hand; a model that is late or down costs the caller nothing.
         return None
     sentences = _SENTENCE.findall(text.strip())
     answer = "".join(sentences[:2]).strip()

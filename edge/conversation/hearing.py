@@ -13,7 +13,8 @@ _HALLUCINATED = re.compile(
 )
 _FILLERS = re.compile(r"\b(?:um+|uh+|erm?|hmm+|mm+|ah|you know|i mean|basically|actually)\b[,.]?\s*", re.IGNORECASE)
 _GREETING = re.compile(
-    r"^(?:(?:yeah|yes|hi|hello|hey|good (?:morning|afternoon|evening)|okay|ok|so|well|alright|right)(?: there)?[,.!]?\s+)+",
+    r"^(?:(?:yeah|yes|hi|hello|hey|good (?:morning|afternoon|evening)|okay|ok|so|well|alright|right)"
+    r"(?: there)?[,.!]?\s+)+",
     re.IGNORECASE,
 )
 # "I just wanted to ask when..." says nothing about what is asked.
@@ -30,7 +31,7 @@ _CONTRACTIONS = (
     (r"\b(i|you|we|they)'ll\b", r"\1 will"), (r"\b(you|we|they)'re\b", r"\1 are"), (r"\bcan't\b", "can not"),
     (r"\bwon't\b", "will not"), (r"n't\b", " not"), (r"\bgonna\b", "going to"), (r"\bwanna\b", "want to"),
 )  # fmt: skip
-_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 def cleaned(heard: str) -> str:
@@ -54,7 +55,7 @@ def request_in(text: str) -> str:
 
 def without_contractions(text: str) -> str:
     """Write "where's" as "where is": recogniser and examples need not agree on it."""
-    text = text.replace("’", "'")
+    text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     for contraction, full in _CONTRACTIONS:
         text = re.sub(contraction, full, text, flags=re.IGNORECASE)
     return text

@@ -9,18 +9,18 @@ from rapidfuzz import fuzz
 from edge.conversation.agent import Choice, Slot, SlotKind
 from edge.conversation.facts import amount_in
 from edge.knowledge.numerals import digits_in
-from edge.knowledge.words import words
+from edge.knowledge.words import word_set, words
 
 # What Whisper writes for digits said alone.
 _HOMOPHONES = {
     "to": "two", "too": "two", "for": "four", "fore": "four", "ate": "eight", "won": "one", "tree": "three",
     "free": "three", "o": "oh", "sex": "six", "nein": "nine", "niner": "nine", "fiver": "five", "sero": "zero",
 }  # fmt: skip
-_YES = frozenset(
+_YES = word_set(
     "yes yeah yep yup sure correct right ok okay absolutely definitely certainly exactly agreed fine affirmative ya "
-    "please".split()
-)  # fmt: skip
-_NO = frozenset("no nope nah not negative wrong incorrect never don't dont neither".split())
+    "please"
+)
+_NO = word_set("no nope nah not negative wrong incorrect never don't dont neither")
 _YES_PHRASES = ("of course", "go ahead", "that's it", "that is right", "that's right", "sounds good", "i do", "i agree",
                 "uh huh", "mm hmm", "you can", "why not", "that would be great", "let's do that", "do it")  # fmt: skip
 _NO_PHRASES = ("no thank", "not really", "i don't", "i do not", "rather not", "that's wrong", "that is wrong")

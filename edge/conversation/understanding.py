@@ -27,6 +27,7 @@ from edge.knowledge.mentions import SURE, Mention
 from edge.knowledge.words import STOPWORDS, content_stems, words
 
 KNOWLEDGE_INTENT = "knowledge"
+_CALIBRATION = Path(__file__).with_name("calibration.json")
 FEATURES = ("constant", "cosine", "lexical", "margin", "known_share", "context", "mention", "lacks_item")
 # "And on Sunday?", "is that one in stock?": few words of its own, so the meaning hangs on what was said before.
 _ELLIPTIC_WORDS = 3
@@ -113,7 +114,7 @@ class _Scored:
     is_context: bool
 
 
-def load_calibration(path: Path = Path(__file__).with_name("calibration.json")) -> Calibration:
+def load_calibration(path: Path = _CALIBRATION) -> Calibration:
     """Return the fitted coefficients. Raises ValueError if they are for other features."""
     fitted = json.loads(path.read_text(encoding="utf-8"))
     if tuple(fitted["features"]) != FEATURES:

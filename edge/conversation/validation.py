@@ -26,14 +26,14 @@ def _knowledge_problems(agent: Agent) -> list[DocumentProblem]:
         try:
             items[source.name] = load_items(source.path, source.name)
         except KnowledgeInvalidError as error:
-            problems.append(
-                DocumentProblem(path=error.path, line=error.line, key=error.path.name, message=error.message)
-            )
+            problems.append(_in_file(error))
     seen: dict[str, str] = {}
     for source in agent.sources:
-        for item in items.get(source.name, ()):
-            if seen.setdefault(item.id, source.name) != source.name:
-                problems.append(_about(source.path, item.id, f"the id is also used in {seen[item.id]!r}"))
+        problems += [
+            _about(source.path, item.id, f"the id is also used in {seen[item.id]!r}")
+            for item in items.get(source.name, ())
+            if seen.setdefault(item.id, source.name) != source.name
+        ]
     return problems + _template_problems(agent, items)
 
 
@@ -46,11 +46,17 @@ def _template_problems(agent: Agent, items: dict[str, tuple[Item, ...]]) -> list
         known = {name for item in items[intent.item] for name in item.attributes}
         path = next(source.path for source in agent.sources if source.name == intent.item)
         for answer in intent.answers:
-            for name in [place.name for place in placeholders(answer.text)] + list(answer.when):
-                if name not in known:
-                    text = f"intent {intent.name!r} needs {name!r}, which no item has"
-                    problems.append(_about(path, intent.name, text))
+            needed = [*(place.name for place in placeholders(answer.text)), *answer.when]
+            problems += [
+                _about(path, intent.name, f"intent {intent.name!r} needs {name!r}, which no item has")
+                for name in needed
+                if name not in known
+            ]
     return problems
+
+
+def _in_file(error: KnowledgeInvalidError) -> DocumentProblem:
+    return DocumentProblem(path=error.path, line=error.line, key=error.path.name, message=error.message)
 
 
 def _about(path: Path, key: str, message: str) -> DocumentProblem:

@@ -49,7 +49,8 @@ def _refuse_aliases(path: Path, text: str) -> None:
     # An alias can make a document endless or huge; nothing here is long enough to need one.
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise DocumentsInvalidError([_problem(path, event.start_mark.line + 1, "aliases (*name) are not allowed")])
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
+            raise DocumentsInvalidError([_problem(path, line, "aliases (*name) are not allowed")])
 
 
 def _document(path: Path, node: yaml.Node) -> SourceDocument:

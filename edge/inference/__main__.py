@@ -4,6 +4,7 @@ Start order: settings, models (verified, loaded, warmed), socket. A socket that 
 SIGTERM: refuse new work, let running work end within GRACE_S, close.
 """
 
+import edge.inference.blas_threads  # noqa: F401, I001 - before numpy comes in
 import asyncio
 import signal
 import time

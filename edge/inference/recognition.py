@@ -41,7 +41,7 @@ _ANNOTATION = re.compile(r"\[[^\]]*\]|\([^)]*\)|[♪♫*]")
 _WORD = re.compile(r"[\w']+")
 # A phrase repeated more often than this in a row is a decoding loop; digits may repeat.
 MAX_REPEATS = 3
-_SENTENCE_WORDS = 4
+_SENTENCE_WORDS = 3
 _LONGEST_LOOP_WORDS = 16
 
 

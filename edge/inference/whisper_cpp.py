@@ -15,7 +15,7 @@ from edge.inference.errors import InvalidWorkError, ModelLoadError
 from edge.inference.log_mel import HOP_SAMPLES, SAMPLE_RATE_HZ, window_frames
 from edge.inference.model_store import VerifiedModel
 from edge.inference.recognition import Recognition, RecognitionOrder
-from edge.inference.whisper_ctranslate2 import EXTRA_TOKENS, TOKENS_PER_S
+from edge.inference.whisper_ctranslate2 import EXTRA_TOKENS, TOKENS_PER_S, hint_prompt
 
 # whisper.cpp returns nothing for audio under a second (`whisper_full_with_state`).
 _MIN_SAMPLES = SAMPLE_RATE_HZ + 1_600
@@ -77,7 +77,7 @@ class WhisperCppRecogniser:
         # One try: each further temperature would cost as much again, and loops are cut afterwards.
         parameters.temperature_inc = 0.0
         parameters.no_speech_thold = _NO_SPEECH
-        parameters.initial_prompt = ", ".join(order.hints)
+        parameters.initial_prompt = hint_prompt(order.hints)
         for name in ("no_context", "single_segment", "suppress_blank", "suppress_nst", "no_timestamps"):
             setattr(parameters, name, True)
         for name in ("print_progress", "print_realtime", "print_timestamps", "print_special"):

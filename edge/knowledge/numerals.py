@@ -49,10 +49,10 @@ def digits_in(text: str) -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    lowered = text.lower().replace("’", "'")
+    lowered = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     lowered = re.sub(r"\b([ap])\.?\s?m\b\.?", r" \1m ", lowered)
     # "4-2-7-7" is dictation, "forty-two" one number.
-    lowered = re.sub(r"[-–—/]", " ", lowered)
+    lowered = re.sub("[-/\N{EN DASH}\N{EM DASH}]", " ", lowered)
     return _TOKEN.findall(lowered)
 
 
@@ -107,30 +107,30 @@ def _dictated_at(tokens: list[str], start: int) -> tuple[Number | None, int]:
     return Number(value=Decimal(digits), digits=digits), position - start
 
 
-def _cardinal_at(tokens: list[str], start: int) -> tuple[Number | None, int]:
+def _cardinal_at(tokens: list[str], start: int) -> tuple[Number | None, int]:  # noqa: C901 (one grammar, read top down)
     """Read "one hundred and seventy nine" and "two point five"; a second number in a row starts anew."""
     total, current, last, position = 0, 0, "", start
     while position < len(tokens):
-        token = tokens[position]
+        word = tokens[position]
         following = tokens[position + 1] if position + 1 < len(tokens) else ""
-        if token in _UNITS and token != "oh" and last in {"", "tens", "hundred", "scale"}:
-            current, last = current + _UNITS[token], "unit"
-        elif (token in _TEENS or token in _TENS) and last in {"", "hundred", "scale"}:
-            current, last = current + _TEENS.get(token, _TENS.get(token, 0)), "tens" if token in _TENS else "unit"
-        elif token == "a" and following in {"hundred", *_SCALES} and not last:
+        if word in _UNITS and word != "oh" and last in {"", "tens", "hundred", "scale"}:
+            current, last = current + _UNITS[word], "unit"
+        elif (word in _TEENS or word in _TENS) and last in {"", "hundred", "scale"}:
+            current, last = current + _TEENS.get(word, _TENS.get(word, 0)), "tens" if word in _TENS else "unit"
+        elif word == "a" and following in {"hundred", *_SCALES} and not last:
             current, last = 1, "unit"
-        elif token == "hundred" and last in {"unit", "tens"}:
+        elif word == "hundred" and last in {"unit", "tens"}:
             current, last = current * 100, "hundred"
-        elif token in _SCALES and last in {"unit", "tens", "hundred"}:
-            total, current, last = total + current * _SCALES[token], 0, "scale"
-        elif not (token == "and" and last in {"hundred", "scale"} and _starts_number(following)):
+        elif word in _SCALES and last in {"unit", "tens", "hundred"}:
+            total, current, last = total + current * _SCALES[word], 0, "scale"
+        elif not (word == "and" and last in {"hundred", "scale"} and _starts_number(following)):
             break
         position += 1
     if not last:
         return None, 0
     value = Decimal(total + current)
     if tokens[position : position + 1] == ["point"]:
-        fraction = _run(tokens, position + 1, lambda word: word in _UNITS)
+        fraction = _run(tokens, position + 1, lambda digit: digit in _UNITS)
         if fraction:
             decimals = "".join(str(_UNITS[word]) for word in tokens[position + 1 : position + 1 + fraction])
             value, position = Decimal(f"{value}.{decimals}"), position + 1 + fraction

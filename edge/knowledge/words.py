@@ -5,14 +5,19 @@ from functools import lru_cache
 
 from edge.knowledge.numerals import with_numerals
 
-STOPWORDS = frozenset(
-    "a an the is are am was were be been do does did can could would will shall should may might i me my we us our you "
-    "your he she it its they them their this that these those to of in on at for from by with and or but if so then as "
-    "there here have has had get got just please hi hello hey ok okay um uh er ah well like really also some any "
-    "i'm i'd i'll i've it's that's there's let's yeah yes no oh about want need know tell what which how when where who "
-    "whats what's hows how's"
-    .split()
-)  # fmt: skip
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a list written as text."""
+    return frozenset(text.split())
+
+
+STOPWORDS = word_set(
+    "a an the is are am was were be been do does did can could would will shall should may might i me my we us "
+    "our you your he she it its they them their this that these those to of in on at for from by with and or but "
+    "if so then as there here have has had get got just please hi hello hey ok okay um uh er ah well like really "
+    "also some any i'm i'd i'll i've it's that's there's let's yeah yes no oh about want need know tell what "
+    "which how when where who whats what's hows how's"
+)
 _WORD = re.compile(r"[a-z0-9:.]*[a-z0-9]")
 _ENDINGS = (("ies", "y"), ("ings", ""), ("ing", ""), ("edly", ""), ("ed", ""), ("ly", ""), ("es", "e"), ("s", ""))
 _SOUNDS = (

@@ -149,6 +149,11 @@ class AriListener:
             pass
         except* StasisAppReplacedError as group_error:
             replaced = StasisAppReplacedError(str(group_error.exceptions[0]))
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # A task group that fails and is cancelled at once raises its errors only (Python 3.11): seen as a worker
+            # that never ended when Asterisk and it were stopped together.
+            raise asyncio.CancelledError
         if replaced is not None:
             raise replaced
         return was_registered

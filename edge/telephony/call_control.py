@@ -103,9 +103,10 @@ class AriCallControl:
             await self.hang_up(HangupCause.NORMAL)
 
     async def transfer(self, destination: str, *, whisper: Sequence[bytes], timeout_s: float) -> TransferOutcome:
-        """Ring `destination` (a SIP URI, or a number at the trunk), play `whisper` to the human alone, then connect both.
+        """Ring `destination`, play `whisper` to the human alone, then connect both.
 
-        Returns once connected or failed; on failure the caller is still with us.
+        `destination` is a SIP URI, or a number at the trunk. Returns once connected or failed; on failure the caller is
+        still with us.
         """
         if SIP_URI.fullmatch(destination) is None and TELEPHONE_NUMBER.fullmatch(destination) is None:
             return TransferOutcome.UNREACHABLE
@@ -160,6 +161,9 @@ class AriCallControl:
             await _first_of(
                 human.wait_until(lambda: human.is_gone or self._caller.is_gone), _play_to_end(media.leg, pcm), name=name
             )
+            if not human.is_gone:
+                # Before the bridge is destroyed, which lets its channels go some time later.
+                await self._board.client.remove_from_bridge(media.bridge_id, human.channel_id)
         if self._caller.is_gone or human.is_gone:
             return self._failure(human)
         return TransferOutcome.CONNECTED

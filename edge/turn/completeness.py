@@ -35,6 +35,10 @@ YES_NO_WORDS = word_set(
 )
 
 
+# Said alone they open a sentence: "Sorry ... what time do you close?"
+_OPENERS = word_set("sorry excuse me pardon hello hi hey so well wait hold on listen look")
+
+
 class Completeness(StrEnum):
     """How finished the words sound."""
 
@@ -62,7 +66,7 @@ _POLITE = word_set("thanks thank you sir ma'am madam that's that is it i do am d
 def _leads_on(text: str, words: list[str]) -> bool:
     if text.endswith(("...", "…", ",", "-", "–", "—", ":")):  # noqa: RUF001 (recognisers write all three dashes)
         return True
-    if " ".join(words) in _OPENING_WORDS or " ".join(words[-3:]) in {"my number is", "my name is", "the number is"}:
+    if _OPENERS.issuperset(words) or " ".join(words) in _OPENING_WORDS or " ".join(words[-3:]) in {"my number is", "my name is", "the number is"}:
         return True
     last = words[-1]
     if last not in _LEADING_ON:

@@ -33,6 +33,8 @@ def import_file(store: ModelStore, order: ImportOrder) -> ModelManifest:
     """Copy the file (a Piper voice with its `.onnx.json`). Raises ModelImportError."""
     if order.kind not in ENGINES:
         raise ModelImportError(f"cannot import a model of kind {order.kind}", hint="use --kind llm, asr or tts")
+    if "/" in order.name or order.name.startswith("."):
+        raise ModelImportError(f"{order.name!r} is no name for a model", hint="use --name with letters and digits")
     engine = ENGINES[order.kind]
     sources = _sources(order.path, engine)
 

@@ -21,7 +21,8 @@ def voice(length_s: float, level_dbfs: float, seed: int) -> Samples:
     wave = sum(np.sin(2 * np.pi * pitch_hz * k * t + rng.random() * 6) / k for k in range(1, 12))
     wave = wave * (0.75 + 0.25 * np.sin(2 * np.pi * 4 * t))
     wave = wave / np.sqrt(np.mean(wave**2))
-    return np.clip(wave * 32768 * 10 ** (level_dbfs / 20), -32767, 32767).astype(np.int16)
+    samples: Samples = np.clip(wave * 32768 * 10 ** (level_dbfs / 20), -32767, 32767).astype(np.int16)
+    return samples
 
 
 def line(length_s: float, spans: list[Span], *, voice_dbfs: float = -22, noise_dbfs: float | None = None) -> Samples:
@@ -43,7 +44,8 @@ def mu_law(samples: Samples) -> Samples:
     code = np.round(np.sign(x) * np.log1p(255 * np.abs(x)) / np.log(256) * 127) / 127
     back = np.sign(code) * (np.power(256, np.abs(code)) - 1) / 255 * 32768
     idle = np.where(np.arange(len(back)) % 2, 8, -8)
-    return np.where(np.abs(back) < 8, idle, back).astype(np.int16)
+    heard: Samples = np.where(np.abs(back) < 8, idle, back).astype(np.int16)
+    return heard
 
 
 starts = st.floats(min_value=0.3, max_value=3.0)
@@ -62,6 +64,7 @@ pauses = st.floats(min_value=0.25, max_value=1.5)
     is_mu_law=st.booleans(),
 )
 def test_borders_are_found_to_ten_milliseconds(
+    *,
     start: float,
     first: float,
     pause: float,

@@ -71,5 +71,5 @@ def test_files_that_hold_nothing_are_refused(tmp_path: Path) -> None:
     """An empty and a missing file are errors too."""
     with pytest.raises(ScenarioError, match="empty"):
         load_scenarios(write(tmp_path, ""))
-    with pytest.raises(ScenarioError, match="missing.yaml"):
+    with pytest.raises(ScenarioError, match=r"missing\.yaml"):
         load_scenarios(tmp_path / "missing.yaml")

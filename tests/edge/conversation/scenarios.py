@@ -43,7 +43,10 @@ async def load(tenant: str, embedder: Embedder, now: datetime, cache: Path | Non
 
 
 async def run(
-    conversation: AgentConversation, scenario: Mapping[str, object], stated: frozenset[Fact], heard_as: Mapping[str, str]
+    conversation: AgentConversation,
+    scenario: Mapping[str, object],
+    stated: frozenset[Fact],
+    heard_as: Mapping[str, str],
 ) -> Verdict:
     """Play one scenario. `stated` are the facts the tenant's data holds; `heard_as` replaces what the recogniser
     would make of a line."""
@@ -73,15 +76,21 @@ async def run(
         used_tool = isinstance(reply.action, RunTool)
         if isinstance(reply.action, RunTool):
             fields = tools.get(reply.action.tool)
-            result = ToolResult(tool=reply.action.tool, fields=fields or {}, error=None if fields else "tool_unreachable")
+            result = ToolResult(
+                tool=reply.action.tool, fields=fields or {}, error=None if fields else "tool_unreachable"
+            )
             tool_facts = {fact for value in (fields or {}).values() for fact in facts_in(str(value))}
             reply = await conversation.after_tool(reply.state, result)
             answer += " " + _text(reply)
         slots = {fact for value in reply.state.slots.values() for fact in facts_in(value)}
         allowed = stated | said_by_caller | tool_facts | slots
-        wrong += [f"{fact.kind} {fact.value} in {answer!r}" for fact in facts_in(answer) if not is_stated(fact, allowed)]
+        wrong += [
+            f"{fact.kind} {fact.value} in {answer!r}" for fact in facts_in(answer) if not is_stated(fact, allowed)
+        ]
         transcript.append(f"> {line} -> [{reply.understanding.intent} {reply.understanding.confidence:.2f}] {answer}")
-        failures += [f"line {number}: {text}" for text in _failures(line.get("expect", {}), reply, answer, used_tool)]
+        failures += [
+            f"line {number}: {text}" for text in _failures(line.get("expect", {}), reply, answer, used_tool=used_tool)
+        ]
     return Verdict(
         scenario=str(scenario["id"]), failures=tuple(failures), wrong_facts=tuple(wrong), transcript=tuple(transcript)
     )
@@ -96,13 +105,15 @@ def _text(reply: Reply) -> str:
     return " ".join(speech.text for speech in reply.speeches)
 
 
-def _failures(expect: Mapping[str, object], reply: Reply, answer: str, used_tool: bool) -> list[str]:
+def _failures(expect: Mapping[str, object], reply: Reply, answer: str, *, used_tool: bool) -> list[str]:
     plain = _plain(answer)
     found: list[str] = []
     if "intent" in expect and reply.understanding.intent != expect["intent"]:
         found.append(f"intent {reply.understanding.intent}, expected {expect['intent']}")
     if "item" in expect and expect["item"] not in {s.citation.item_id for s in reply.speeches if s.citation}:
-        found.append(f"rests on {[s.citation.item_id for s in reply.speeches if s.citation]}, expected {expect['item']}")
+        found.append(
+            f"rests on {[s.citation.item_id for s in reply.speeches if s.citation]}, expected {expect['item']}"
+        )
     missing = [phrase for phrase in _phrases(expect, "contains_all") if _plain(phrase) not in plain]
     found += [f"lacks {phrase!r}: {answer!r}" for phrase in missing]
     options = _phrases(expect, "contains_any")
@@ -112,12 +123,12 @@ def _failures(expect: Mapping[str, object], reply: Reply, answer: str, used_tool
     said = facts_in(answer)
     for text in _phrases(expect, "facts"):
         found += [f"lacks the fact {text}: {answer!r}" for fact in facts_in(text) if not is_stated(fact, said)]
-    if "action" in expect and _action(reply, used_tool) != expect["action"]:
-        found.append(f"action {_action(reply, used_tool)}, expected {expect['action']}: {answer!r}")
+    if "action" in expect and _action(reply, used_tool=used_tool) != expect["action"]:
+        found.append(f"action {_action(reply, used_tool=used_tool)}, expected {expect['action']}: {answer!r}")
     return found
 
 
-def _action(reply: Reply, used_tool: bool) -> str:
+def _action(reply: Reply, *, used_tool: bool) -> str:
     match reply.action:
         case Escalate():
             return "escalate"

@@ -27,6 +27,7 @@ class Talker:
     async def generate(
         self, system: str, messages: Sequence[ChatMessage], purpose: Purpose, *, max_tokens: int
     ) -> AsyncIterator[str]:
+        del purpose, max_tokens
         self.system, self.messages = system, messages
         await asyncio.sleep(self.delay_s)
         for piece in self.text.split(" "):

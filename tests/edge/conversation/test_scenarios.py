@@ -14,7 +14,15 @@ TENANTS = ("harbour-bank", "volt-electronics")
 # The share of scenarios in which every line was answered as it should be.
 LEAST_SUCCESS = 0.95
 LEAST_SUCCESS_MISHEARD = 0.85
-_HOMOPHONES = {"to": "too", "for": "four", "your": "you're", "their": "there", "by": "buy", "it's": "its", "hours": "ours"}
+_HOMOPHONES = {
+    "to": "too",
+    "for": "four",
+    "your": "you're",
+    "their": "there",
+    "by": "buy",
+    "it's": "its",
+    "hours": "ours",
+}
 
 
 @pytest.mark.parametrize("tenant", TENANTS)

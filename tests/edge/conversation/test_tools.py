@@ -29,7 +29,7 @@ class Orders:
         self.requests.append((await request.json(), dict(request.headers)))
         return await self.answer(request)
 
-    async def _shipped(self, request: web.Request) -> web.StreamResponse:
+    async def _shipped(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "shipped", "parcels": 2, "is_late": False, "note": None})
 
 
@@ -131,7 +131,7 @@ async def test_nobody_listens(session: aiohttp.ClientSession) -> None:
     assert await _run(_spec(None), session) == ({}, "tool_not_configured")
 
 
-@pytest.mark.parametrize("order", ["42771", "42771a", "", "４２７７１９"])
+@pytest.mark.parametrize("order", ["42771", "42771a", "", "\uff14\uff12\uff17\uff17\uff11\uff19"])
 async def test_wrong_arguments_are_never_sent(orders: Orders, session: aiohttp.ClientSession, order: str) -> None:
     """Six ASCII digits or nothing."""
     assert await _run(_spec(orders.url), session, order) == ({}, "tool_arguments")

@@ -64,3 +64,13 @@ def test_import_copies_an_operators_files(store: ModelStore, tmp_path: Path) -> 
     assert "is no whisper.cpp model" in run(gguf, "asr")[1]
     assert "is no llama.cpp model" in run(ggml, "llm")[1]
     assert "needs My Model.gguf.json beside it" in run(gguf, "tts")[1]
+
+
+def test_import_stays_inside_the_store(tmp_path: Path) -> None:
+    """A name that would lead out of the store is refused."""
+    gguf = tmp_path / "m.gguf"
+    gguf.write_bytes(b"GGUF")
+    arguments = ["import", str(gguf), "--kind", "llm", "--name", "../m", "--store", str(tmp_path / "store")]
+    done = CliRunner().invoke(models, arguments)
+    assert done.exit_code == EXIT_FAILED
+    assert "'../m' is no name for a model" in done.stderr
