@@ -30,7 +30,8 @@ PAUSES_S = (0.1, 0.5)
 ANSWER_WITHIN_S = 10.0
 LONGEST_ANSWER_S = 45.0
 NOISE_AFTER_S = 1.0
-HUMAN_WITHIN_S = 25.0
+HUMAN_WITHIN_S = 30.0
+HUMAN_SPEAKS_S = 2.5
 AGENT_HANGS_UP_WITHIN_S = 8.0
 LONGEST_CALL_S = 300.0
 KEY_MS, KEY_PAUSE_MS = 100, 100
@@ -275,9 +276,10 @@ async def follow(party: Party, plan: CallPlan, ear: Ear, log: CallLog) -> None:
         else:
             await ear.wait_for_end(sure_after_s=SURE_IT_ENDED_S, within_s=LONGEST_ANSWER_S)
             await asyncio.sleep(drawn.uniform(*PAUSES_S))
+        # An agent may rightly hang up during the last line, while the caller waits.
+        log.is_done = index == len(plan.lines) - 1
         await _act(party, plan.lines[index], ear, log, index)
     if plan.lines:
-        log.is_done = True
         await _close(party, plan, ear, log)
     else:
         # A call without lines only hears that somebody is there.
@@ -322,8 +324,8 @@ async def _close(party: Party, plan: CallPlan, ear: Ear, log: CallLog) -> None:
     await ear.wait_for_end(sure_after_s=SURE_IT_ENDED_S, within_s=LONGEST_ANSWER_S)
     match plan.lines[-1].line.expect.action:
         case ExpectedAction.ESCALATE:
-            if await ear.wait_for_start(HUMAN_WITHIN_S):
-                await ear.wait_for_end(sure_after_s=1.0, within_s=LONGEST_ANSWER_S)
+            if not await _hear_human(ear):
+                log.problems.append(f"no human in {HUMAN_WITHIN_S:.0f} s")
         case ExpectedAction.END:
             try:
                 async with asyncio.timeout(AGENT_HANGS_UP_WITHIN_S):
@@ -332,6 +334,18 @@ async def _close(party: Party, plan: CallPlan, ear: Ear, log: CallLog) -> None:
                 log.problems.append("the agent did not hang up")
         case _:
             pass
+
+
+async def _hear_human(ear: Ear) -> bool:
+    """Wait for a stretch of speech as long as the desk's greeting; ringing tones are shorter (2 s, ITU-T E.180)."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + HUMAN_WITHIN_S
+    while await ear.wait_for_start(max(0.0, deadline - clock())):
+        began = clock()
+        await ear.stopped.wait()
+        if clock() - began > HUMAN_SPEAKS_S:
+            return True
+    return False
 
 
 def _trace(

@@ -75,7 +75,7 @@ def is_dropped(trace: CallTrace) -> bool:
     if trace.ending is Ending.CALLER:
         return False
     expected = trace.plan.scenario.lines[-1].expect.action if trace.plan.scenario.lines else None
-    may_end = expected in {ExpectedAction.END, ExpectedAction.ESCALATE, None}
+    may_end = expected in {ExpectedAction.END, ExpectedAction.ESCALATE}
     return not (trace.ending is Ending.NODE and trace.is_script_done and may_end)
 
 

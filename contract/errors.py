@@ -5,7 +5,7 @@ from typing import ClassVar
 
 
 class Blame(StrEnum):
-    """LOCAL: a bug of ours. REMOTE: a peer misbehaved. OPERATOR: something to set right on this system."""
+    """Where the repair has to happen: in our code, at a peer, or by an operator of this system."""
 
     LOCAL = "local"
     REMOTE = "remote"
@@ -13,12 +13,14 @@ class Blame(StrEnum):
 
 
 class BoroughError(Exception):
-    """Base of every error that a user may see; subclasses set the three attributes."""
+    """Base of every error that a user may see. Subclasses set `code` and `blame`, and a `hint` that fits every case;
+    where only the raiser knows what to do, it gives the hint."""
 
     code: ClassVar[str] = "borough.error"
     blame: ClassVar[Blame] = Blame.LOCAL
-    hint: ClassVar[str] = ""
+    hint: str = ""
 
-    def explain(self) -> str:
-        """One line for a terminal: what happened and what to do."""
-        return f"{self} [{self.code}] {self.hint}".rstrip()
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message)
+        if hint:
+            self.hint = hint

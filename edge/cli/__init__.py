@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed (the error says what to do), 2 wrong usage or inval
 """
 
 import json
-import sys
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -12,6 +11,7 @@ import click
 from contract.errors import BoroughError
 
 ENTRY_POINT_GROUP = "borough.commands"
+EXIT_FAILED = 1
 
 
 class PluggedGroup(click.Group):
@@ -28,6 +28,20 @@ class PluggedGroup(click.Group):
         assert isinstance(command, click.Command), f"{entry_point.value} is no click command"
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; every error of ours becomes one line on stderr (JSON with --json) and exit code 1."""
+        wants_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except BoroughError as error:
+            _show(error, wants_json=wants_json)
+        except BaseExceptionGroup as group:
+            ours, others = group.split(BoroughError)
+            if ours is None or others is not None:
+                raise
+            _show(_first(ours), wants_json=wants_json)
+        ctx.exit(EXIT_FAILED)
+
     @staticmethod
     def _entry_points() -> dict[str, EntryPoint]:
         return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
@@ -40,13 +54,22 @@ def borough() -> None:
 
 
 def main() -> None:
-    """Run the command line; every error of ours becomes one line on stderr and exit code 1."""
-    try:
-        borough()
-    except BoroughError as error:
-        if "--json" in sys.argv:
-            report = {"error": {"code": error.code, "message": str(error), "hint": error.hint}}
-            click.echo(json.dumps(report), err=True)
-        else:
-            click.secho(error.explain(), fg="red", err=True)
-        sys.exit(1)
+    borough()
+
+
+def _first(group: BaseExceptionGroup[BoroughError]) -> BoroughError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, BoroughError)
+    return error
+
+
+def _show(error: BoroughError, *, wants_json: bool) -> None:
+    if wants_json:
+        report = {"error": {"code": error.code, "message": str(error), "hint": error.hint}}
+        click.echo(json.dumps(report), err=True)
+        return
+    click.secho(f"{error} [{error.code}]", fg="red", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)

@@ -201,6 +201,7 @@ class Phrases:
     resume: str
     back_to_flow: str
     filler: tuple[str, ...]
+    more_digits: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -514,8 +514,7 @@ class AgentConversation:
         if not filled.is_whole:
             slots = {**turn.state.slots, flows.partial_name(slot.name): filled.value}
             partial = replace(turn.state, slots=slots)
-            missing = (slot.digits or 0) - len(filled.value)
-            text = f"I have {len(filled.value)} digits, I need {missing} more."
+            text = self.agent.phrases.more_digits
             return self._reply(turn, partial, _templates(text), understanding, is_complete=False)
         slots = {**flows.without(turn.state.slots, (slot.name,)), slot.name: filled.value}
         state = replace(turn.state, slots=slots, misunderstandings=0)

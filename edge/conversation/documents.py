@@ -421,6 +421,7 @@ def _phrases(part: schema.PhrasesPart) -> Phrases:
         resume=part.resume,
         back_to_flow=part.back_to_flow,
         filler=tuple(part.filler),
+        more_digits=part.more_digits,
     )
 
 

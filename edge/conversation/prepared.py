@@ -15,7 +15,7 @@ def fixed_texts(agent: Agent, items: Sequence[Item]) -> Iterator[str]:
     phrases = agent.phrases
     fixed = [agent.greeting, phrases.which_item, phrases.anything_else, phrases.escalating, phrases.silence_goodbye]
     fixed += [phrases.goodbye, phrases.resume, *phrases.not_known, *phrases.not_understood, *phrases.no_input]
-    fixed += [*phrases.transfer_failed.values(), *phrases.filler]
+    fixed += [*phrases.transfer_failed.values(), *phrases.filler, phrases.more_digits]
     fixed += [render(phrases.back_to_flow, {"title": flow.title}) for flow in agent.flows.values()]
     fixed += [render(phrases.confirm, {"question": intent.title}) for intent in agent.intents if intent.item is None]
     fixed += [render(phrases.confirm, {"question": item.title}) for item in items]

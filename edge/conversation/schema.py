@@ -169,6 +169,7 @@ class PhrasesPart(Part):
     resume: Text = "Sorry, we were cut off for a moment."
     back_to_flow: Text = "Now, back to your {title}."
     filler: Texts = ["One moment, please."]
+    more_digits: Text = "And the rest, please?"
 
 
 class AgentSpec(Part):

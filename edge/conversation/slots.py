@@ -1,5 +1,6 @@
 """Reads the answer to a question out of what was heard: digits, yes or no, a choice, an amount. Pure."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from rapidfuzz import fuzz
 from edge.conversation.agent import Choice, Slot, SlotKind
 from edge.conversation.facts import amount_in
 from edge.knowledge.numerals import digits_in
-from edge.knowledge.words import word_set, words
+from edge.knowledge.words import sound, word_set, words
 
 # What Whisper writes for digits said alone.
 _HOMOPHONES = {
@@ -28,6 +29,10 @@ _NO_PHRASES = ("no thank", "not really", "i don't", "i do not", "rather not", "t
 _LONGEST_YES_NO_WORDS = 7
 _CORRECTION = re.compile(r"\b(?:no|not|sorry|i mean|correction|wait|actually)\b")
 _CHOICE_CUTOFF = 82
+# Shorter sounds are shared by too many words.
+_LEAST_SOUNDS = 3
+# Without vowels "card" sounds like "credit"; the letters tell them apart.
+_LEAST_LETTERS = 70
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,4 +119,16 @@ def _choice(choices: Sequence[Choice], text: str) -> Filled | None:
 def _fit(name: str, heard: str) -> float:
     if re.search(rf"\b{re.escape(name)}\b", heard):
         return 100.0 + len(name)
+    if _sounds_in(name, heard):
+        return _CHOICE_CUTOFF
     return fuzz.partial_ratio(name, heard) if len(name) > 4 and len(heard) >= len(name) else fuzz.ratio(name, heard)
+
+
+def _sounds_in(name: str, heard: str) -> bool:
+    """Whether one or two words heard sound like the name: "dub it" for "debit"."""
+    wanted = sound(name.replace(" ", ""))
+    spoken = heard.split()
+    pairs = [first + second for first, second in itertools.pairwise(spoken)]
+    return len(wanted) >= _LEAST_SOUNDS and any(
+        sound(word) == wanted and fuzz.ratio(word, name) >= _LEAST_LETTERS for word in [*spoken, *pairs]
+    )

@@ -13,55 +13,47 @@ InferenceError
 The service turns them into gRPC status codes in one place (`service.py`), the client back into the first two.
 """
 
-from typing import ClassVar
-
-from contract.faults import Blame
+from contract.errors import Blame, BoroughError
 
 
-class InferenceError(Exception):
-    """Carries a stable `code`, who has to act (`blame`) and a `hint` with the command that mends it."""
+class InferenceError(BoroughError):
+    """Base of what can go wrong with inference."""
 
-    code: ClassVar[str] = "inference"
-    blame: ClassVar[Blame] = Blame.LOCAL
-    hint: str
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+    code = "inference.error"
 
 
 class InferenceUnavailableError(InferenceError):
-    code = "inference_unavailable"
+    code = "inference.unavailable"
     blame = Blame.REMOTE
 
 
 class InferenceLateError(InferenceError):
-    code = "inference_late"
+    code = "inference.late"
     blame = Blame.REMOTE
 
 
 class ModelLoadError(InferenceError):
-    code = "model_load"
+    code = "inference.model_load"
     blame = Blame.OPERATOR
 
 
 class InferenceSettingsError(InferenceError):
-    code = "inference_settings"
+    code = "inference.settings"
     blame = Blame.OPERATOR
 
 
 class QueueOverflowError(InferenceError):
-    code = "queue_overflow"
+    code = "inference.queue_overflow"
 
 
 class WorkExpiredError(InferenceError):
-    code = "work_expired"
+    code = "inference.work_expired"
 
 
 class InvalidWorkError(InferenceError):
-    code = "work_invalid"
+    code = "inference.work_invalid"
     blame = Blame.REMOTE
 
 
 class NoAudioError(InferenceError):
-    code = "no_audio"
+    code = "inference.no_audio"

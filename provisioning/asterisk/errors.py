@@ -10,13 +10,9 @@ from contract.errors import Blame, BoroughError
 
 
 class AsteriskError(BoroughError):
-    """Base of this tree; the hint depends on the case and is part of the message."""
+    """Base of this tree; whoever raises it knows the hint."""
 
     code = "asterisk.error"
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(f"{message}\nhint: {hint}")
-        self.advice = hint
 
 
 class AsteriskImageError(AsteriskError):

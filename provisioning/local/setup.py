@@ -15,7 +15,7 @@ from provisioning.models.store import ModelStore
 def prepare_machine(layout: StateLayout, console: Console) -> dict[str, float]:
     """Fetch every default model and build the image; returns the seconds of each step.
 
-    What is there already is verified and kept. Raises ProvisioningError or AsteriskImageError.
+    What is there already is verified and kept. Raises ModelError or AsteriskImageError.
     """
     seconds: dict[str, float] = {}
     store = ModelStore(root=layout.models)

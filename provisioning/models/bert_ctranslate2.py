@@ -12,7 +12,7 @@ from ctranslate2.converters.utils import fuse_linear
 from ctranslate2.specs import common_spec, transformer_spec
 from numpy.typing import NDArray
 
-from provisioning.errors import ModelConversionError
+from provisioning.models.errors import ModelConversionError
 
 Tensor = NDArray[np.float32]
 _DTYPES: dict[str, np.dtype[np.generic]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8")}

@@ -1,8 +1,6 @@
 """`borough models`: list, fetch, verify, import."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,14 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from contract.model_manifest import ModelKind, ModelManifest
-from provisioning.errors import ProvisioningError
 from provisioning.models.fetching import fetch
 from provisioning.models.importing import ENGINES, ImportOrder, import_file
 from provisioning.models.registry import find_entry, load_registry
 from provisioning.models.store import DEFAULT_STORE, STORE_VARIABLE, ModelStore
-
-# sysexits.h EX_DATAERR: the bytes at hand are wrong.
-EXIT_FAILED = 65
 
 _errors = Console(stderr=True)
 
@@ -37,20 +31,6 @@ store_option = click.option(
     help="Directory of the models.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@contextmanager
-def _failing_cleanly(as_json: bool) -> Iterator[None]:
-    try:
-        yield
-    except ProvisioningError as error:
-        if as_json:
-            click.echo(json.dumps({"error": {"code": error.code, "message": str(error), "hint": error.hint}}), err=True)
-        else:
-            click.echo(f"error: {error}", err=True)
-            if error.hint:
-                click.echo(f"hint: {error.hint}", err=True)
-        raise SystemExit(EXIT_FAILED) from error
 
 
 @models.command("list")
@@ -99,13 +79,12 @@ def fetch_models(names: tuple[str, ...], all_default: bool, root: Path, as_json:
     if not wanted:
         raise click.UsageError("name a model or give --all-default")
     store = ModelStore(root=root)
-    with _failing_cleanly(as_json):
-        for name in wanted:
-            find_entry(name)
-        for name in dict.fromkeys(wanted):
-            with _errors.status(name) as status:
-                manifest = fetch(store, name, status.update)
-            _print_manifest(manifest, as_json=as_json)
+    for name in wanted:
+        find_entry(name)
+    for name in dict.fromkeys(wanted):
+        with _errors.status(name) as status:
+            manifest = fetch(store, name, status.update)
+        _print_manifest(manifest, as_json=as_json)
 
 
 @models.command("verify")
@@ -115,9 +94,8 @@ def fetch_models(names: tuple[str, ...], all_default: bool, root: Path, as_json:
 def verify_models(names: tuple[str, ...], root: Path, as_json: bool) -> None:
     """Hash every file of the models named, or of all in the store."""
     store = ModelStore(root=root)
-    with _failing_cleanly(as_json):
-        for name in names or store.names():
-            _print_manifest(store.verify(name), as_json=as_json)
+    for name in names or store.names():
+        _print_manifest(store.verify(name), as_json=as_json)
 
 
 @models.command("import")
@@ -133,8 +111,7 @@ def import_model(  # noqa: PLR0913, PLR0917 - one argument an option
 ) -> None:
     """Copy a GGUF (llm), GGML (asr) or Piper voice (tts) into the store."""
     order = ImportOrder(path=path, kind=ModelKind(kind), name=name or path.stem, languages=languages, licence=licence)
-    with _failing_cleanly(as_json):
-        _print_manifest(import_file(ModelStore(root=root), order), as_json=as_json)
+    _print_manifest(import_file(ModelStore(root=root), order), as_json=as_json)
 
 
 def _print_manifest(manifest: ModelManifest, *, as_json: bool) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from contract.model_manifest import ModelManifest
-from provisioning.errors import ModelDownloadError, ModelVerificationError
 from provisioning.models.conversion import RECIPES
+from provisioning.models.errors import ModelDownloadError, ModelVerificationError
 from provisioning.models.registry import Converted, Packaged, PackagedFile, RegistryEntry, find_entry
 from provisioning.models.store import ModelStore, check_file, describe_file, fetch_hint
 

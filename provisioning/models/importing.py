@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.model_manifest import ModelEngine, ModelFile, ModelKind, ModelManifest
-from provisioning.errors import ModelImportError
+from provisioning.models.errors import ModelImportError
 from provisioning.models.store import ModelStore, describe_file
 
 # Spelled as the bytes on disk: GGUF's own magic, and GGML_MAGIC (0x67676d6c) little-endian.

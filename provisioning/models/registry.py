@@ -9,7 +9,7 @@ from typing import assert_never
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from contract.model_manifest import ModelEngine, ModelFile, ModelKind
-from provisioning.errors import RegistryError, UnknownModelError
+from provisioning.models.errors import RegistryError, UnknownModelError
 
 REGISTRY_PATH = Path(__file__).with_name("registry.toml")
 

@@ -21,7 +21,7 @@ from contract.model_manifest import (
     dump_manifest,
     parse_manifest,
 )
-from provisioning.errors import ModelVerificationError
+from provisioning.models.errors import ModelVerificationError
 
 DEFAULT_STORE = Path(".state/models")
 STORE_VARIABLE = "BOROUGH_MODEL_STORE"

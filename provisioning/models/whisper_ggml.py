@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioning.errors import ModelConversionError
+from provisioning.models.errors import ModelConversionError
 
 GGML_MAGIC = 0x67676D6C
 GGML_F32, GGML_F16, GGML_Q8_0 = 0, 1, 8

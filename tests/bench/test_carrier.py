@@ -111,7 +111,7 @@ async def test_a_call_is_what_its_recording_says(tmp_path: Path) -> None:
 
 
 async def test_both_sides_of_a_recording_keep_step(tmp_path: Path) -> None:
-    """Against an echo, what comes back stands behind what was said by the same few milliseconds all through the call."""
+    """Against an echo, what comes back stands behind what was said by the same few milliseconds all along."""
     root = require_asterisk()
     ports = free_ports(socket.SOCK_DGRAM, 2)
     desk = Desk(b"")

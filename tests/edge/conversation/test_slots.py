@@ -65,7 +65,14 @@ def test_yes_and_no(text: str, answer: bool | None) -> None:  # noqa: FBT001
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("debit", "debit card"), ("It's a Visa.", "credit card"), ("the green one", None)]
+    ("text", "value"),
+    [
+        ("debit", "debit card"),
+        ("It's a Visa.", "credit card"),
+        ("Okay, dub it.", "debit card"),
+        ("the green one", None),
+        ("what does a card cost", None),
+    ],
 )
 def test_choices(text: str, value: str | None) -> None:
     """A choice is taken by any of its words."""

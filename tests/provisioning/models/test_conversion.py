@@ -16,8 +16,8 @@ from edge.inference.models import load_recogniser
 from edge.inference.piper_voice import Voice
 from edge.inference.recognition import RecognitionOrder, recognise, samples_of, words_of
 from edge.inference.settings import AsrSettings
-from provisioning.errors import ModelConversionError
 from provisioning.models import bert_ctranslate2, whisper_ggml
+from provisioning.models.errors import ModelConversionError
 from provisioning.models.store import ModelStore
 
 SENTENCES = ("Please send the green jacket to my new address.", "My order has not arrived yet.")

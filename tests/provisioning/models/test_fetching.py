@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.errors import ModelDownloadError, ModelVerificationError, UnknownModelError
 from provisioning.models import fetching
 from provisioning.models.conversion import RECIPES
+from provisioning.models.errors import ModelDownloadError, ModelVerificationError, UnknownModelError
 from provisioning.models.fetching import fetch
 from provisioning.models.registry import Packaged, find_entry, load_registry
 from provisioning.models.store import ModelStore
