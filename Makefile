@@ -9,7 +9,7 @@ BOROUGH := $(VENV)/bin/borough
 SYSTEM_PACKAGES := $(shell grep -v '^\#' images/dev-packages.txt)
 STUBS := contract/inference_pb2.py
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench clean lock
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,10 +24,16 @@ setup: .state/setup.done ## Install everything: system packages, Python packages
 	else echo "Not root on Debian: install by hand: $(SYSTEM_PACKAGES)"; fi
 	@touch $@
 
-.state/python.done: pyproject.toml uv.lock .state/system.done
+.state/python.done: pyproject.toml requirements.lock .state/system.done
 	@test -x .state/uv/bin/uv || { python3 -m venv .state/uv && .state/uv/bin/pip install -q uv; }
-	@.state/uv/bin/uv sync --frozen --quiet
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@.state/uv/bin/uv pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock
+	@.state/uv/bin/uv pip install --quiet --python $(PYTHON) --no-deps --editable .
 	@touch $@
+
+lock: .state/python.done ## Write requirements.lock anew from pyproject.toml
+	@.state/uv/bin/uv pip compile --quiet --group dev --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --output-file requirements.lock pyproject.toml
 
 .state/setup.done: .state/python.done provisioning/models/registry.toml images/asterisk/packages.txt
 	@$(BOROUGH) setup

@@ -295,7 +295,8 @@ async def _act(party: Party, spoken: SpokenLine, ear: Ear, log: CallLog, index: 
             await asyncio.sleep(length_s)
         case Wait(seconds=seconds):
             log.note(UtteranceKind.SILENCE, index, "", 0.0, seconds)
-            await asyncio.sleep(seconds)
+            # One silence is answered by one reminder: the next line begins after it.
+            await ear.wait_for_start(seconds)
         case Say(text=text, barge_in_after_s=barge_in_after_s, noise=noise):
             kind = UtteranceKind.LINE if barge_in_after_s is None else UtteranceKind.BARGE_IN
             await _sound(party, log, spoken.codes, Utterance(kind=kind, line=index, text=text, start_s=0.0, end_s=0.0))

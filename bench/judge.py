@@ -3,7 +3,7 @@
 Owns what counts as success. Two recognisers that the node does not use in this form (faster-whisper over the whisper
 base and tiny.en weights, beam 5) listen to the carrier's recording of the agent. How their text is matched:
 - a phrase passes when its words stand in a row in either text; words of six letters and more may be misheard a little
-  (rapidfuzz partial ratio >= 80), numbers never;
+  (rapidfuzz partial ratio >= 75), numbers never;
 - a fact passes when `facts_in` of either text states it;
 - a forbidden phrase fails when it stands in both texts;
 - a wrong fact is a price, number, time or date in *both* texts that stands neither in the tenant's documents nor in
@@ -35,7 +35,7 @@ from edge.conversation.facts import Fact, facts_in, is_stated
 RECOGNISER_HZ = 16_000
 MARGIN_S = 0.15
 FUZZY_FROM_LETTERS = 6
-FUZZY_RATIO = 80.0
+FUZZY_RATIO = 75.0
 LONG_NUMBER_DIGITS = 4
 SAME_SOUND = 0.5
 _GROUPED_NUMBER = re.compile(r"\d[\d\s().-]{3,}\d")

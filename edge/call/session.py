@@ -198,7 +198,7 @@ class CallSession:
         while self._lifecycle.state is not CallState.ENDED:
             self._handle(await self._inbox.get())
 
-    def _handle(self, happening: Happening) -> None:  # noqa: C901 - one case an event
+    def _handle(self, happening: Happening) -> None:  # noqa: C901, PLR0912 - one case an event
         turns = self._turns
         match happening:
             case AudioReceived(pcm=pcm):

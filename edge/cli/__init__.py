@@ -40,7 +40,7 @@ class PluggedGroup(click.Group):
             if ours is None or others is not None:
                 raise
             _show(_first(ours), wants_json=wants_json)
-        ctx.exit(EXIT_FAILED)
+        raise click.exceptions.Exit(EXIT_FAILED)
 
     @staticmethod
     def _entry_points() -> dict[str, EntryPoint]:

@@ -66,7 +66,11 @@ _POLITE = word_set("thanks thank you sir ma'am madam that's that is it i do am d
 def _leads_on(text: str, words: list[str]) -> bool:
     if text.endswith(("...", "…", ",", "-", "–", "—", ":")):  # noqa: RUF001 (recognisers write all three dashes)
         return True
-    if _OPENERS.issuperset(words) or " ".join(words) in _OPENING_WORDS or " ".join(words[-3:]) in {"my number is", "my name is", "the number is"}:
+    if (
+        _OPENERS.issuperset(words)
+        or " ".join(words) in _OPENING_WORDS
+        or " ".join(words[-3:]) in {"my number is", "my name is", "the number is"}
+    ):
         return True
     last = words[-1]
     if last not in _LEADING_ON:

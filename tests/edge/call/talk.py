@@ -171,7 +171,7 @@ class ScriptedConversation:
     """Answers "you said ..." unless the words have an answer of their own."""
 
     actions: dict[str, Action] = field(default_factory=dict)
-    opening_state: DialogueState = DialogueState()
+    opening_state: DialogueState = field(default_factory=DialogueState)
     heard: list[str] = field(default_factory=list)
     error: Exception | None = None
 

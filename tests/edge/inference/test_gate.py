@@ -23,7 +23,7 @@ def _gate(*, concurrency: int = 1, capacity: int = 10) -> Gate:
 async def _until(gate: Gate, *, running: int, queued: int) -> None:
     async with asyncio.timeout(5):
         # The gate has no event for its own state.
-        while (gate.health().running, gate.health().queued) != (running, queued):  # noqa: ASYNC110
+        while (gate.health().running, gate.health().queued) != (running, queued):
             await asyncio.sleep(0)
 
 

@@ -90,7 +90,7 @@ async def test_an_abandoned_generation_stops(client: InferenceClient) -> None:
     async with aclosing(client.generate("", messages, _purpose(), max_tokens=1_500)) as pieces:
         await anext(pieces)
     async with asyncio.timeout(5):
-        while sum(load.running for load in await client.health()):  # noqa: ASYNC110
+        while sum(load.running for load in await client.health()):
             await asyncio.sleep(0.02)
 
 
@@ -145,7 +145,7 @@ async def test_client_survives_a_killed_service(model_store: Path, tmp_path: Pat
             async with asyncio.TaskGroup() as group:
                 work = group.create_task(_outcome(client, noise))
                 async with asyncio.timeout(5):
-                    while not any(load.running for load in await client.health()):  # noqa: ASYNC110
+                    while not any(load.running for load in await client.health()):
                         await asyncio.sleep(0)
                 service.kill()
             assert isinstance(work.result(), InferenceUnavailableError)
