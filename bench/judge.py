@@ -3,7 +3,7 @@
 Owns what counts as success. Two recognisers that the node does not use in this form (faster-whisper over the whisper
 base and tiny.en weights, beam 5) listen to the carrier's recording of the agent. How their text is matched:
 - a phrase passes when its words stand in a row in either text; words of six letters and more may be misheard a little
-  (rapidfuzz partial ratio >= 75), numbers never;
+  (rapidfuzz partial ratio >= 80, or every word alike by 70), numbers never;
 - a fact passes when `facts_in` of either text states it;
 - a forbidden phrase fails when it stands in both texts;
 - a wrong fact is a price, number, time or date in *both* texts that stands neither in the tenant's documents nor in
@@ -35,7 +35,9 @@ from edge.conversation.facts import Fact, facts_in, is_stated
 RECOGNISER_HZ = 16_000
 MARGIN_S = 0.15
 FUZZY_FROM_LETTERS = 6
-FUZZY_RATIO = 75.0
+FUZZY_RATIO = 80.0
+# "step" and "stepped": every word of a phrase at least this much alike.
+ALIKE = 70.0
 LONG_NUMBER_DIGITS = 4
 SAME_SOUND = 0.5
 _GROUPED_NUMBER = re.compile(r"\d[\d\s().-]{3,}\d")
@@ -243,7 +245,14 @@ def _is_nearly_in(phrase: str, text: str) -> bool:
     wanted = " ".join(words(phrase))
     if len(wanted) < FUZZY_FROM_LETTERS or any(character.isdigit() for character in wanted):
         return False
-    return fuzz.partial_ratio(wanted, " ".join(words(text))) >= FUZZY_RATIO
+    heard = words(text)
+    if fuzz.partial_ratio(wanted, " ".join(heard)) >= FUZZY_RATIO:
+        return True
+    said = words(phrase)
+    windows = (heard[start : start + len(said)] for start in range(len(heard) - len(said) + 1))
+    return any(
+        all(fuzz.ratio(one, other) >= ALIKE for one, other in zip(said, window, strict=True)) for window in windows
+    )
 
 
 def _is_fact_heard(fact: str, heard: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from tests.bench.test_recording import RATE_HZ, line, mu_law, voice
     [
         (Expectations(contains_all=("appointment",)), ("I'll book an apointment.", "")),
         (Expectations(contains_any=("noon", "twelve")), ("We close at 12.", "We close at 12.")),
+        (Expectations(contains_any=("step free",)), ("The branch has stepped free access.", "")),
         (Expectations(facts=("5:30 PM",)), ("Until five thirty p.m. on Fridays.", "")),
         (Expectations(facts=("$79.99",)), ("", "They cost $79.99.")),
         (Expectations(not_contains=("sorry",)), ("Sorry, I missed that", "Lorry, I missed that")),
