@@ -5,7 +5,7 @@ cancelled; that is why it may run while the caller is only pausing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -102,7 +102,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparer:
-    """Runs the stages for one call; `voice`, `language` and `hints` are the agent's."""
+    """Runs the stages for one call; `voice` and `language` are the agent's."""
 
     transcriber: Transcriber
     responder: Responder
@@ -110,7 +110,6 @@ class Preparer:
     now: Now
     voice: str
     language: str
-    hints: Sequence[str]
 
     async def from_speech(
         self, pcm: bytes, state: DialogueState, purpose: Purpose, *, tasks: asyncio.TaskGroup, keyed: str
@@ -120,7 +119,8 @@ class Preparer:
         Raises InferenceUnavailableError or InferenceLateError.
         """
         times = StageTimes(began=self.now())
-        hints = (*state.expectation.choices, *self.hints)
+        # Words that were just offered; any others make recognition worse (edge/README.md).
+        hints = state.expectation.choices
         transcript = await self.transcriber.transcribe(pcm, purpose, language=self.language, hints=hints)
         times = replace(
             times,

@@ -170,7 +170,6 @@ class Reception:
             now=time.monotonic,
             voice=agent.voice,
             language=agent.language,
-            hints=agent.hints,
         )
         session = CallSession(
             CallParts(

@@ -245,7 +245,6 @@ class Agent:
     tools: Mapping[str, ToolSpec]
     phrases: Phrases
     policy: Policy
-    hints: tuple[str, ...] = ()
 
     def intent(self, name: str) -> Intent | None:
         return next((intent for intent in self.intents if intent.name == name), None)

@@ -320,7 +320,6 @@ class _Tenant:
             tools=tools,
             phrases=_phrases(spec.phrases),
             policy=policy,
-            hints=tuple(spec.hints),
         )
 
 

@@ -2,12 +2,14 @@
 
 ConversationError
 ├── DocumentsInvalidError     the operator's documents are wrong; carries every problem found
-└── ToolFailedError           a tool gave no usable answer; `code` says why
+└── ToolFailedError           a tool gave no usable answer; `reason` says why
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from contract.errors import Blame, BoroughError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,17 +27,17 @@ class DocumentProblem:
         return f"{self.path}:{self.line}: {self.key}: {self.message}{hint}"
 
 
-class ConversationError(Exception):
-    """Base of this package's errors. `code` is stable, `hint` says what to do."""
+class ConversationError(BoroughError):
+    """Base of what can go wrong with conversations."""
 
-    code = "conversation"
-    hint = ""
+    code = "conversation.error"
 
 
 class DocumentsInvalidError(ConversationError):
     """The documents of a tenant cannot be used."""
 
-    code = "documents_invalid"
+    code = "conversation.documents_invalid"
+    blame = Blame.OPERATOR
     hint = "run `borough agent validate DIR`"
 
     def __init__(self, problems: Sequence[DocumentProblem]) -> None:
@@ -44,11 +46,13 @@ class DocumentsInvalidError(ConversationError):
 
 
 class ToolFailedError(ConversationError):
-    """A tool gave no usable answer. `code` is one of tool_not_configured, tool_arguments, tool_late,
+    """A tool gave no usable answer. `reason` is one of tool_not_configured, tool_arguments, tool_late,
     tool_unreachable, tool_refused, tool_answer."""
 
+    code = "conversation.tool_failed"
+    blame = Blame.REMOTE
     hint = "look at the tool's service; the caller was offered a human"
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.reason = reason

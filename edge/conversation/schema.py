@@ -183,7 +183,6 @@ class AgentSpec(Part):
     intents: dict[Name, IntentPart] = {}
     phrases: PhrasesPart
     policy: Name | None = None
-    hints: list[Text] = []
 
 
 class ArgumentPart(Part):

@@ -81,7 +81,7 @@ class Toolbox:
         try:
             return ToolResult(tool=action.tool, fields=await tool.call(action.arguments, key=key))
         except ToolFailedError as error:
-            return ToolResult(tool=action.tool, error=error.code)
+            return ToolResult(tool=action.tool, error=error.reason)
 
 
 def checked_arguments(spec: ToolSpec, arguments: Mapping[str, str]) -> dict[str, str]:

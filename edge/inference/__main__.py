@@ -17,10 +17,11 @@ import structlog
 import uvloop
 
 from contract import inference_pb2_grpc as pb_grpc
-from edge.inference.errors import InferenceError
+from contract.errors import BoroughError
 from edge.inference.models import load_models
 from edge.inference.service import MAX_MESSAGE_BYTES, InferenceService
-from edge.inference.settings import InferenceSettings, load_settings
+from edge.inference.settings import InferenceSettings
+from edge.settings_file import load_settings
 
 # Longer than the longest recognition; speech and text that takes longer is cut.
 GRACE_S = 2.0
@@ -62,8 +63,8 @@ async def serve(settings: InferenceSettings) -> None:
 def main(path: Path) -> None:
     """Serve the models that CONFIG names."""
     try:
-        uvloop.run(serve(load_settings(path)))
-    except InferenceError as error:
+        uvloop.run(serve(load_settings(path, InferenceSettings)))
+    except BoroughError as error:
         click.echo(f"error: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)

@@ -4,7 +4,6 @@ InferenceError
 ├── InferenceUnavailableError   the service is down, refuses or failed: try a sibling or a prepared answer
 ├── InferenceLateError          the answer did not come while it was of use
 ├── ModelLoadError              a model that is missing, damaged or of a kind no engine runs
-├── InferenceSettingsError      the settings file is wrong
 ├── QueueOverflowError          (service) the model's queue is full
 ├── WorkExpiredError            (service) the work had not begun by its deadline
 ├── InvalidWorkError            (service) a request that no model can serve
@@ -34,11 +33,6 @@ class InferenceLateError(InferenceError):
 
 class ModelLoadError(InferenceError):
     code = "inference.model_load"
-    blame = Blame.OPERATOR
-
-
-class InferenceSettingsError(InferenceError):
-    code = "inference.settings"
     blame = Blame.OPERATOR
 
 

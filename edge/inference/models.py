@@ -9,7 +9,7 @@ from threading import Event
 import numpy as np
 
 from contract.model_manifest import ModelEngine, ModelKind
-from edge.inference.errors import InferenceSettingsError, InvalidWorkError, ModelLoadError
+from edge.inference.errors import InvalidWorkError, ModelLoadError
 from edge.inference.gate import Gate
 from edge.inference.llama_generator import LlamaGenerator
 from edge.inference.minilm import SentenceEncoder
@@ -19,6 +19,7 @@ from edge.inference.recognition import Recogniser, RecognitionOrder, recognise
 from edge.inference.settings import AsrSettings, InferenceSettings
 from edge.inference.whisper_cpp import WhisperCppRecogniser
 from edge.inference.whisper_ctranslate2 import CTranslate2Recogniser
+from edge.settings_file import SettingsError
 
 _WARM_UP_SAMPLES = 32_000
 
@@ -118,10 +119,10 @@ def _require(model: VerifiedModel, engine: ModelEngine) -> VerifiedModel:
 async def load_models(settings: InferenceSettings, stack: AsyncExitStack) -> Models:
     """Load all models and enter their gates into `stack`; blocks the loop, nothing is served yet.
 
-    Raises ModelLoadError or InferenceSettingsError.
+    Raises ModelLoadError or SettingsError.
     """
     if not (settings.asr or settings.tts or settings.llm or settings.embedding):
-        raise InferenceSettingsError("the settings name no model: add [[asr]], [[tts]], [llm] or [embedding]")
+        raise SettingsError("the settings name no model: add [[asr]], [[tts]], [llm] or [embedding]")
     weights: Mapping[str, float] = settings.tenant_weights
     recognisers = []
     for asr in settings.asr:

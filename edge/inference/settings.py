@@ -1,12 +1,11 @@
-"""Settings of the inference service: one TOML file, unknown keys are errors, every error names file and key."""
+"""Settings of the inference service (`inference.toml`)."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, field_validator
 
-from edge.inference.errors import InferenceSettingsError
+from edge.settings_file import Section
 
 # sun_path of unix(7) has 108 bytes with the closing zero.
 MAX_SOCKET_PATH_BYTES = 107
@@ -15,11 +14,7 @@ Threads = Annotated[int, Field(ge=1, le=64)]
 Capacity = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AsrSettings(_Section):
+class AsrSettings(Section):
     """A recogniser. `workers` utterances run at once on `threads` cores each; they share one copy of the weights."""
 
     model: str
@@ -28,7 +23,7 @@ class AsrSettings(_Section):
     capacity: Capacity = 64
 
 
-class TtsSettings(_Section):
+class TtsSettings(Section):
     """A voice."""
 
     model: str
@@ -37,7 +32,7 @@ class TtsSettings(_Section):
     capacity: Capacity = 64
 
 
-class LlmSettings(_Section):
+class LlmSettings(Section):
     """A language model; `slots` answers are written at once, in one batch.
 
     llama.cpp's threads wait for each other by spinning: with as many threads as cores and other work beside them, a
@@ -51,7 +46,7 @@ class LlmSettings(_Section):
     capacity: Capacity = 32
 
 
-class EmbeddingSettings(_Section):
+class EmbeddingSettings(Section):
     """A sentence encoder."""
 
     model: str
@@ -59,7 +54,7 @@ class EmbeddingSettings(_Section):
     capacity: Capacity = 128
 
 
-class InferenceSettings(_Section):
+class InferenceSettings(Section):
     """The first recogniser that knows a request's language serves it; the first voice is the default.
 
     `tenant_weights` are shares of each model when tenants compete; a tenant that is not named weighs 1.
@@ -71,21 +66,11 @@ class InferenceSettings(_Section):
     tts: tuple[TtsSettings, ...] = ()
     llm: LlmSettings | None = None
     embedding: EmbeddingSettings | None = None
-    tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1_000)]] = {}
+    tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1_000)]] = Field(default_factory=dict)
 
-
-def load_settings(path: Path) -> InferenceSettings:
-    """Read the settings file. Raises InferenceSettingsError."""
-    try:
-        settings = InferenceSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise InferenceSettingsError(f"{path} is missing") from error
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InferenceSettingsError(f"{path}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InferenceSettingsError(f"{path}: {key}: {first['msg']} (it is {first['input']!r})") from error
-    if len(bytes(settings.socket.absolute())) > MAX_SOCKET_PATH_BYTES:
-        raise InferenceSettingsError(f"{path}: socket: a unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
-    return settings
+    @field_validator("socket")
+    @classmethod
+    def _fits_an_address(cls, socket: Path) -> Path:
+        if len(bytes(socket.absolute())) > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"a unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
+        return socket

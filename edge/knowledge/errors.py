@@ -6,18 +6,20 @@ KnowledgeError
 
 from pathlib import Path
 
+from contract.errors import Blame, BoroughError
 
-class KnowledgeError(Exception):
-    """Base of this package's errors. `code` is stable, `hint` says what to do."""
 
-    code = "knowledge"
-    hint = ""
+class KnowledgeError(BoroughError):
+    """Base of what can go wrong with knowledge."""
+
+    code = "knowledge.error"
 
 
 class KnowledgeInvalidError(KnowledgeError):
     """A file of knowledge items cannot be used."""
 
-    code = "knowledge_invalid"
+    code = "knowledge.invalid"
+    blame = Blame.OPERATOR
     hint = "run `borough agent validate DIR`"
 
     def __init__(self, path: Path, line: int, message: str) -> None:

@@ -208,11 +208,11 @@ async def _first_of(*coroutines: Coroutine[object, object, None], name: str) -> 
             task.cancel()
 
 
-async def release_channel(client: AriClient, channel_id: str) -> None:
+async def release_channel(client: AriClient, channel_id: str, cause: HangupCause = HangupCause.NORMAL) -> None:
     """Hang up while cleaning up: bounded, and silent where Asterisk is gone and its channels with it."""
     try:
         async with asyncio.timeout(CLEANUP_TIMEOUT_S):
-            await client.hang_up_if_there(channel_id, int(HangupCause.NORMAL))
+            await client.hang_up_if_there(channel_id, int(cause))
     except (AriUnavailableError, TimeoutError):
         return
 

@@ -176,7 +176,7 @@ class InboundCalls:
         for channel in await self._client.channels():
             is_ours = channel.channel_id.startswith(prefix) or channel.channel_id in ours
             if is_ours and self._listener.find_watch(channel.channel_id) is None:
-                await release_channel(self._client, channel.channel_id)
+                await release_channel(self._client, channel.channel_id, HangupCause.TEMPORARY_FAILURE)
         for bridge_id in await self._client.bridge_ids():
             if bridge_id.startswith(prefix):
                 await release_bridge(self._client, bridge_id)

@@ -60,11 +60,16 @@ def completeness_of(text: str) -> Completeness:
     return Completeness.OPEN
 
 
+def is_sentence(text: str) -> bool:
+    """Whether the recogniser wrote an end to the sentence."""
+    return text.rstrip().endswith((".", "?", "!")) and not text.rstrip().endswith("...")
+
+
 _POLITE = word_set("thanks thank you sir ma'am madam that's that is it i do am did agree")
 
 
 def _leads_on(text: str, words: list[str]) -> bool:
-    if text.endswith(("...", "…", ",", "-", "–", "—", ":")):  # noqa: RUF001 (recognisers write all three dashes)
+    if text.endswith(("...", "…", "-", "–", "—", ":")):  # noqa: RUF001 (recognisers write all three dashes)
         return True
     if (
         _OPENERS.issuperset(words)

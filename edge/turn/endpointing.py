@@ -15,7 +15,7 @@ Every wait has a cap. A turn that was committed too early teaches: this caller g
 from dataclasses import asdict, dataclass
 
 from edge.conversation.dialogue import AnswerKind, Expectation
-from edge.turn.completeness import YES_NO_WORDS, Completeness, completeness_of
+from edge.turn.completeness import YES_NO_WORDS, Completeness, completeness_of, is_sentence
 from edge.turn.dictation import digits_in
 from edge.turn.words import words_of
 
@@ -30,13 +30,17 @@ class EndpointingSettings:
     """The expected answer is there: exact digits, yes or no, a choice. 0.06-0.5."""
     complete_s: float = 0.18
     """A whole request. 0.1-1. Shorter than a breath between sentences; a caller who goes on is merged."""
+    unsettled_s: float = 0.32
+    """A whole request that was not written as a whole sentence. 0.1-1."""
+    closed_share: float = 0.75
+    """Share of an open turn's wait that a whole sentence takes of which nothing could be made. 0.3-1."""
     open_s: float = 0.6
     """Words that may or may not be all. 0.2-1.5; moves with the caller's own pauses."""
-    unfinished_s: float = 1.1
+    unfinished_s: float = 0.9
     """Words that lead on. 0.4-2."""
     unheard_s: float = 0.7
     """No words recognised yet. 0.3-2."""
-    digit_group_s: float = 1.4
+    digit_group_s: float = 0.9
     """Some digits of an expected number: people pause between groups. 0.5-3."""
     cap_s: float = 1.6
     """No silence is waited for longer. 0.5-3."""
@@ -55,7 +59,8 @@ class EndpointingSettings:
 
     def __post_init__(self) -> None:
         ranges = {
-            "answered_s": (0.06, 0.5), "complete_s": (0.1, 1.0), "open_s": (0.2, 1.5), "unfinished_s": (0.4, 2.0),
+            "answered_s": (0.06, 0.5), "complete_s": (0.1, 1.0), "unsettled_s": (0.1, 1.0),
+            "closed_share": (0.3, 1.0), "open_s": (0.2, 1.5), "unfinished_s": (0.4, 2.0),
             "unheard_s": (0.3, 2.0), "digit_group_s": (0.5, 3.0), "cap_s": (0.5, 3.0), "digits_cap_s": (0.5, 6.0),
             "pause_margin": (1.0, 3.0), "premature_step_s": (0.0, 0.5), "premature_limit_s": (0.0, 1.0),
             "speculate_after_s": (0.03, 0.5), "speculate_after_loaded_s": (0.03, 0.5),
@@ -139,15 +144,17 @@ class Endpointer:
         completeness = completeness_of(text)
         if completeness is Completeness.NOTHING:
             return max(settings.unheard_s, self._open_s())
-        if completeness is Completeness.UNFINISHED:
-            return settings.unfinished_s + self._patience_s
         if completeness is Completeness.ANSWERED and expectation.kind is AnswerKind.YES_NO:
             return settings.answered_s
-        if _answers(text, expectation):
+        if _answers(text, expectation) and completeness is not Completeness.UNFINISHED:
             return settings.answered_s + self._patience_s
+        if completeness is Completeness.UNFINISHED:
+            return settings.unfinished_s + self._patience_s
         if is_complete:
-            return settings.complete_s + self._patience_s
-        return self._open_s()
+            # Without a full stop the recogniser itself thinks that more will come.
+            settled_s = settings.complete_s if is_sentence(text) else settings.unsettled_s
+            return settled_s + self._patience_s
+        return self._open_s() * (settings.closed_share if is_sentence(text) else 1.0)
 
     def _open_s(self) -> float:
         settings = self._settings

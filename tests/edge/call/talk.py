@@ -272,7 +272,6 @@ async def talking(
         now=time.monotonic,
         voice="v",
         language="en",
-        hints=(),
     )
     lifecycle = CallLifecycle()
     lifecycle.advance(CallEvent.SLOT_TAKEN)

@@ -158,7 +158,7 @@ async def test_a_full_disk_is_named_and_recording_goes_on_once_there_is_room(tmp
         connection.pragma("max_page_count", pages)
         with pytest.raises(StoreFullError) as caught:
             await store.save(replace(a_turn(), caller_text="x" * 200_000))
-        assert "df -h" in caught.value.explain()
+        assert "df -h" in caught.value.hint
         await store.save(a_turn())
     assert reader(tmp_path).turns("c1") == (a_turn(),)
 

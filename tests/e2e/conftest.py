@@ -1,0 +1,40 @@
+"""A whole region for the tests of this folder: real Asterisk, inference and workers, with the checkout's models."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.target import Target, read_target
+from provisioning.local.background import start_in_background, stop_background
+from provisioning.local.layout import DEFAULT_STATE, StateLayout
+from provisioning.local.region import RegionOptions, sip_is_possible
+
+SHARED = ("models", "images", "prepared", "vectors", "bench")
+
+
+@pytest.fixture(scope="session")
+def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A running region with two workers; its state is its own, what takes long to make is the checkout's."""
+    if not sip_is_possible():
+        pytest.skip("Asterisk cannot be installed here")
+    root: Path = tmp_path_factory.mktemp("region")
+    for name in SHARED:
+        (DEFAULT_STATE / name).mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(DEFAULT_STATE / name)
+    layout = StateLayout(root)
+    start_in_background(RegionOptions(layout=layout, capacity=4))
+    try:
+        yield read_target(layout)
+    finally:
+        stop_background(layout)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this id runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,167 @@
+"""Real SIP calls: the carrier's Asterisk, the node's Asterisk, real models, judged by what the caller heard."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from rich.console import Console
+
+from bench.caller import CallTrace, Ending
+from bench.cli.call import OneCall, place_one
+from bench.cli.demo import DEMO
+from bench.report import is_dropped
+from bench.run import RunOptions, line_cache, make_plans, new_run_directory, run_calls
+from bench.scenario import Line, Say, Scenario, load_scenarios
+from bench.target import Target, read_target
+from edge.call.slots import SlotLedger
+from edge.records.database import DatabaseSettings
+from edge.records.store import CallReader
+
+QUIET = Console(quiet=True)
+WITHIN_S = 60.0
+BANK = "harbour-bank"
+
+
+def lines_of(*texts: str) -> Scenario:
+    return Scenario(tenant=BANK, id="test", tags=(), lines=tuple(Line(act=Say(text=text)) for text in texts))
+
+
+def until(condition: Callable[[], bool], *, within_s: float = WITHIN_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def spoken_turns(region: Target) -> int:
+    """Turns of the bank's newest call in which the caller said something."""
+    reader = CallReader(region.records, BANK, DatabaseSettings())
+    calls = reader.recent_calls(1)
+    return sum(bool(turn.caller_text) for turn in reader.turns(calls[0].call_id)) if calls else 0
+
+
+def slots_in_use(region: Target) -> int:
+    return SlotLedger(directory=region.state.run / "slots", capacity=region.capacity).in_use()
+
+
+async def left_in_asterisk(region: Target) -> int:
+    """Channels and bridges of the node's Asterisk."""
+    ari = region.ari
+    assert ari is not None
+    headers = {"Authorization": aiohttp.encode_basic_auth(ari.user, ari.password)}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        count = 0
+        for kind in ("channels", "bridges"):
+            async with session.get(f"{ari.url}/{kind}") as answer:
+                count += len(await answer.json())
+        return count
+
+
+def unseen(done: int, of: int) -> None:
+    """Nobody watches the progress of a test."""
+
+
+def placed(region: Target, *scenarios: Scenario) -> list[CallTrace]:
+    """Calls at the same time, one a scenario."""
+    options = RunOptions(calls=len(scenarios), concurrency=len(scenarios))
+    plans = make_plans(region, scenarios, options, line_cache(region), unseen)
+    run = run_calls(region, plans, len(scenarios), new_run_directory(region), unseen)
+    return list(asyncio.run(run).traces)
+
+
+class Calling(threading.Thread):
+    """Places calls beside the test, which meanwhile breaks something."""
+
+    def __init__(self, region: Target, *scenarios: Scenario) -> None:
+        super().__init__(name="calling")
+        self._region = region
+        self._scenarios = scenarios
+        self.traces: list[CallTrace] = []
+
+    def run(self) -> None:
+        self.traces = placed(self._region, *self._scenarios)
+
+
+def test_a_whole_conversation_ends_with_a_human(region: Target) -> None:
+    """A question, a follow-up, an interruption, a number in digits, an escalation; then nothing is left."""
+    scenario, _ = load_scenarios(DEMO)
+    call: OneCall = place_one(region, scenario, QUIET)
+    said = " ".join(turn.agent_heard for turn in call.turns).lower()
+    assert not call.trace.problems
+    assert len(call.run.humans) == 1
+    assert "5:30" in said or "five thirty" in said
+    assert call.first_audio_ms is not None
+    assert call.first_audio_ms <= 300
+    assert any(turn.barge_in_ms is not None and turn.barge_in_ms <= 300 for turn in call.turns)
+    until(lambda: slots_in_use(region) == 0)
+    until(lambda: asyncio.run(left_in_asterisk(region)) == 0)
+
+
+def test_a_call_survives_kill_9_of_inference(region: Target) -> None:
+    """The line asked while the service is away is answered once the supervisor has it back."""
+    calling = Calling(region, lines_of("What time do you close on Friday?", "And what about Saturday?"))
+    before = len(CallReader(region.records, BANK, DatabaseSettings()).recent_calls(100))
+    calling.start()
+    until(lambda: len(CallReader(region.records, BANK, DatabaseSettings()).recent_calls(100)) > before)
+    until(lambda: spoken_turns(region) == 1)
+    pid = read_target(region.state).processes.inference
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    calling.join(WITHIN_S)
+    (trace,) = calling.traces
+    assert trace.is_script_done
+    assert not is_dropped(trace)
+    until(lambda: spoken_turns(region) == 2)
+    until(lambda: slots_in_use(region) == 0)
+
+
+def test_kill_9_of_a_worker_ends_its_calls_and_no_others(region: Target) -> None:
+    """Its callers are let go, the calls of the other worker go on, slots are free, new calls are answered."""
+    talk = lines_of("What time do you close on Friday?", "And what about Saturday?", "Where exactly is your branch?")
+    calling = Calling(region, talk, talk)
+    calling.start()
+    until(lambda: slots_in_use(region) == 2)
+    until(lambda: spoken_turns(region) >= 1)
+    os.kill(region.processes.calls[0], signal.SIGKILL)
+    calling.join(WITHIN_S)
+    endings = sorted(trace.ending for trace in calling.traces)
+    assert endings == sorted([Ending.CALLER, Ending.NODE])
+    until(lambda: slots_in_use(region) == 0)
+    until(lambda: asyncio.run(left_in_asterisk(region)) == 0)
+    (after,) = placed(region, lines_of("What time do you close on Friday?"))
+    assert after.is_script_done
+
+
+def test_a_full_node_refuses_before_answering(region: Target, tmp_path: Path) -> None:
+    """With every slot taken the caller gets congestion, and no audio path was built."""
+    ledger = SlotLedger(directory=region.state.run / "slots", capacity=region.capacity)
+    taken = [ledger.take() for _ in range(region.capacity)]
+    (refused,) = placed(region, lines_of("Hello?"))
+    for slot in taken:
+        slot.release()
+    assert refused.answered_after_s is None
+    assert refused.cause == 34
+    assert slots_in_use(region) == 0
+
+
+def test_a_number_that_nobody_answers_is_unallocated(region: Target) -> None:
+    """Q.850 cause 1, SIP 404."""
+    options = RunOptions(calls=1, concurrency=1)
+    (plan,) = make_plans(region, [lines_of("Hello?")], options, line_cache(region), unseen)
+    wrong = replace(plan, destination=plan.destination.replace("15550100", "15559999"))
+    run = asyncio.run(run_calls(region, [wrong], 1, new_run_directory(region), unseen))
+    assert run.traces[0].cause == 1
+
+
+@pytest.mark.parametrize("name", ["inference", "calls-1", "calls-2"])
+def test_the_logs_of_all_these_calls_hold_no_number_of_a_caller(region: Target, name: str) -> None:
+    """Callers of the bench have numbers that begin with +1555; none is in a log."""
+    log = (region.state.run / "log" / f"{name}.log").read_text(encoding="utf-8")
+    assert "1555" not in log
