@@ -55,8 +55,16 @@ format: .state/python.done ## Format and mend what ruff can mend
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-bench: setup ## The figures of docs/measurements.md, as JSON
-	@$(BOROUGH) bench all --json
+SCENARIOS := --scenario bench/scenarios/harbour-bank.yaml --scenario bench/scenarios/volt-electronics.yaml
+
+bench: setup ## The measurements, as one JSON document a line (25 minutes)
+	@$(BOROUGH) up >/dev/null; trap '$(BOROUGH) down >/dev/null' EXIT; \
+	$(BOROUGH) bench calls $(SCENARIOS) --calls 40 --concurrency 1 --json; \
+	$(BOROUGH) bench calls $(SCENARIOS) --calls 100 --concurrency 8 --json; \
+	$(BOROUGH) bench capacity $(SCENARIOS) --json; \
+	$(BOROUGH) bench soak --json; \
+	$(BOROUGH) bench torture --json; \
+	$(BOROUGH) bench recognition --json
 
 clean: ## Remove everything that set-up made
 	rm -rf .venv .state

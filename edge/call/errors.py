@@ -3,8 +3,7 @@
 CallError
 ├── IllegalTransitionError   our bug: an event in a state that has no place for it
 ├── NoCapacityError          the node has no free slot
-├── UnknownNumberError       no tenant answers this number
-└── LegLostError             the caller's audio stopped without a hang-up
+└── UnknownNumberError       no tenant answers this number
 """
 
 from contract.errors import Blame, BoroughError
@@ -29,10 +28,4 @@ class NoCapacityError(CallError):
 class UnknownNumberError(CallError):
     code = "call.unknown_number"
     blame = Blame.OPERATOR
-    hint = "Give the number to a tenant under `numbers:` in its Tenant document."
-
-
-class LegLostError(CallError):
-    code = "call.leg_lost"
-    blame = Blame.REMOTE
-    hint = "The audio path to Asterisk broke; see `journalctl -u asterisk`."
+    hint = "Give the number to a tenant under `numbers:` in its Agent document."
