@@ -1,6 +1,7 @@
 """Starts and stops the supervisor of a local region as a background process."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -46,10 +47,13 @@ def stop_background(layout: StateLayout) -> None:
     """Stop the supervisor and all it started; returns when everything is gone. Raises NotRunningError."""
     pid = int(read_region_file(layout)["supervisor_pid"])
     try:
-        os.kill(pid, signal.SIGTERM)
+        supervisor = os.pidfd_open(pid)
     except ProcessLookupError:
         layout.region_file.unlink(missing_ok=True)
         return
-    deadline = time.monotonic() + STOP_WITHIN_S
-    while layout.region_file.exists() and time.monotonic() < deadline:
-        time.sleep(LOOK_EVERY_S)
+    try:
+        signal.pidfd_send_signal(supervisor, signal.SIGTERM)
+        # A pidfd becomes readable when its process has ended.
+        select.select([supervisor], [], [], STOP_WITHIN_S)
+    finally:
+        os.close(supervisor)
