@@ -78,6 +78,8 @@ class CallHistory:
             )
         )
         self._metrics.observe_turn(turn.timings)
+        if turn.timings.recognise_queue_ms is not None:
+            self._metrics.inference_wait.labels(model="asr").observe(turn.timings.recognise_queue_ms / 1000)
 
     def first_audio(self) -> None:
         """The agent's first audio was sent."""

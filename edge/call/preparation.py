@@ -22,6 +22,9 @@ class Responder(Protocol):
     async def respond(self, state: DialogueState, heard: str, purpose: Purpose) -> Reply:
         """The reply to what was heard; changes nothing."""
 
+    async def digits(self, state: DialogueState, digits: str, purpose: Purpose) -> Reply:
+        """The reply to keys pressed; changes nothing."""
+
 
 class ClipStream:
     """A clip that is being synthesised: readable from its start at any time, as often as wanted."""
@@ -131,34 +134,28 @@ class Preparer:
         heard = f"{keyed} {transcript.text}".strip()
         if not heard:
             return Prepared(transcript=transcript, keyed="", heard="", reply=None, first_clip=None, times=times)
-        answered = await self.from_text(heard, state, purpose, tasks=tasks, times=times)
+        reply = await self.responder.respond(state, heard, purpose)
+        answered = await self._with_audio(reply, heard, purpose, tasks=tasks, times=times)
         return replace(answered, transcript=transcript, keyed=keyed)
 
-    async def from_text(
-        self,
-        heard: str,
-        state: DialogueState,
-        purpose: Purpose,
-        *,
-        tasks: asyncio.TaskGroup,
-        times: StageTimes | None = None,
+    async def from_digits(
+        self, digits: str, state: DialogueState, purpose: Purpose, *, tasks: asyncio.TaskGroup
     ) -> Prepared:
-        """Answer words that need no recognition (keyed digits)."""
-        times = times or StageTimes(began=self.now(), recognised=self.now())
-        reply = await self.responder.respond(state, heard, purpose)
+        """Answer keyed digits, which need no recognition. Raises as `from_speech`."""
+        times = StageTimes(began=self.now(), recognised=self.now())
+        reply = await self.responder.digits(state, digits, purpose)
+        answered = await self._with_audio(reply, digits, purpose, tasks=tasks, times=times)
+        return replace(answered, keyed=digits)
+
+    async def _with_audio(
+        self, reply: Reply, heard: str, purpose: Purpose, *, tasks: asyncio.TaskGroup, times: StageTimes
+    ) -> Prepared:
         times = replace(times, understood=self.now())
-        first = reply.speeches[0] if reply.speeches else None
-        clip = self.open_clip(first, purpose, tasks=tasks) if first is not None else None
+        clip = self.open_clip(reply.speeches[0], purpose, tasks=tasks) if reply.speeches else None
         if clip is not None:
             await clip.wait_for_first()
-        return Prepared(
-            transcript=None,
-            keyed=heard,
-            heard=heard,
-            reply=reply,
-            first_clip=clip,
-            times=replace(times, audible=self.now()),
-        )
+        times = replace(times, audible=self.now())
+        return Prepared(transcript=None, keyed="", heard=heard, reply=reply, first_clip=clip, times=times)
 
     def open_clip(self, speech: Speech, purpose: Purpose, *, tasks: asyncio.TaskGroup) -> ClipStream:
         """Begin to synthesise (or read from prepared audio) a sentence."""

@@ -106,6 +106,7 @@ class Reception:
                         control=control,
                     )
                     await self._carry(agent, caller, lifecycle)
+                    self.metrics.frames_dropped.labels(direction="inbound").inc(leg.dropped_frames)
             except CallerGoneError:
                 self.metrics.calls_refused.labels(reason="caller_gone").inc()
             except TelephonyError as error:
@@ -189,7 +190,6 @@ class Reception:
             lifecycle,
         )
         self.running[caller.call_id] = session
-        self.metrics.slots_used.set(self.slots.in_use())
         try:
             outcome = await session.run()
         finally:

@@ -338,11 +338,9 @@ class CallSession:
 
     def _on_tool(self, finished: ToolFinished) -> None:
         self._parts.history.tool(finished)
-        # The filler is heard to its end first.
-        if self._turns.voice.is_speaking:
+        # The filler is heard to its end first, and a caller who speaks is answered first.
+        if self._turns.voice.is_speaking or not self._say(finished.reply):
             self._waiting_reply = finished.reply
-        else:
-            self._say(finished.reply)
 
     def _begin_transfer(self, action: Escalate) -> None:
         self._advance(CallEvent.TRANSFER_STARTED)
@@ -378,10 +376,11 @@ class CallSession:
                 self._advance(CallEvent.TRANSFER_FAILED)
                 self._say(self._parts.conversation.after_transfer_failed(self._turns.state, finished.outcome))
 
-    def _say(self, reply: Reply, *, is_protected: bool = False) -> None:
-        if self._lifecycle.state is CallState.TALKING:
-            is_final = isinstance(reply.action, Escalate | EndCall)
-            self._turns.say(reply, is_protected=is_protected or is_final)
+    def _say(self, reply: Reply, *, is_protected: bool = False) -> bool:
+        if self._lifecycle.state is not CallState.TALKING:
+            return False
+        is_final = isinstance(reply.action, Escalate | EndCall)
+        return self._turns.say(reply, is_protected=is_protected or is_final)
 
     # The end.
 

@@ -30,6 +30,8 @@ from edge.turn.level import SILENCE_DBFS, TYPICAL_PLAYOUT_DBFS, EchoEstimate
 # A preparation that failed (inference restarts in 2-4 s) is tried again after this long.
 RETRY_AFTER_S = 0.3
 PREPARATION_BUDGET_S = 3.0
+# Speech that cannot be synthesised is tried again for six seconds: the service is back in three.
+PLAYOUT_TRIES = 20
 # People leave up to 2 s between groups of digits they key in.
 DIGITS_DONE_AFTER_S = 2.5
 END_OF_DIGITS = "#"
@@ -362,7 +364,7 @@ class TurnTaking:
                 if pcm:
                     prepared = await preparer.from_speech(pcm, self.state, purpose, tasks=tasks, keyed=digits)
                 else:
-                    prepared = await preparer.from_text(digits, self.state, purpose, tasks=tasks)
+                    prepared = await preparer.from_digits(digits, self.state, purpose, tasks=tasks)
         except Exception as error:  # noqa: BLE001 - whatever broke, the call goes on and tries again
             self._parts.post(PreparationFinished(number=number, prepared=None, error=error))
         else:
@@ -425,10 +427,18 @@ class TurnTaking:
 
     async def _play(self, speeches: Sequence[Speech], *, number: int) -> None:
         error: Exception | None = None
-        try:
-            await self._voice.say(speeches, self._clip, on_first_audio=lambda: self._first_audio(number))
-        except Exception as broken:  # noqa: BLE001 - a reply that breaks ends the reply, not the call
-            error = broken
+        for _ in range(PLAYOUT_TRIES):
+            try:
+                await self._voice.say(speeches, self._clip, on_first_audio=lambda: self._first_audio(number))
+            except Exception as broken:  # noqa: BLE001 - a reply that breaks ends the reply, not the call
+                error = broken
+            else:
+                error = None
+                break
+            if any(clip.total_samples for clip in self._voice.clips):
+                # The caller heard its beginning; saying it again from there would be worse than stopping.
+                break
+            await asyncio.sleep(RETRY_AFTER_S)
         self._parts.post(PlayoutEnded(number=number, error=error))
 
     def _clip(self, speech: Speech) -> AsyncIterator[bytes]:

@@ -59,22 +59,26 @@ class AgentVoice:
         between `silence` and letting the queue play out.
         """
         self._generation += 1
+        generation = self._generation
         self.clips = []
         self.is_speaking = True
         is_first = True
-        for speech in speeches:
-            clip = SpokenClip(text=speech.text)
-            if self.clips:
-                await self.leg.send(SENTENCE_GAP)
-            self.clips.append(clip)
-            async for pcm in source(speech):
-                if is_first:
-                    on_first_audio()
-                    is_first = False
-                await self._send(clip, pcm)
-            clip.is_sent = True
-        await self._until_heard()
-        self.is_speaking = False
+        try:
+            for speech in speeches:
+                clip = SpokenClip(text=speech.text)
+                if self.clips:
+                    await self.leg.send(SENTENCE_GAP)
+                self.clips.append(clip)
+                async for pcm in source(speech):
+                    if is_first:
+                        on_first_audio()
+                        is_first = False
+                    await self._send(clip, pcm)
+                clip.is_sent = True
+            await self._until_heard()
+        finally:
+            if generation == self._generation:
+                self.is_speaking = False
 
     @property
     def remaining_s(self) -> float:

@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 INFERENCE_WITHIN_S = 60.0
 EXIT_SETTINGS = 78
+SAMPLE_S = 5.0
 
 
 async def serve(settings: CallsSettings) -> None:
@@ -141,13 +142,23 @@ async def _serve_sip(
     address = AriAddress(url=f"{section.url}/ari", user=section.user, password=password)
     client = await stack.enter_async_context(AriClient(address))
     inbound = await stack.enter_async_context(InboundCalls(client, app=app))
-    taking = tasks.create_task(_take_calls(inbound, reception, tasks), name="sip:calls")
-    stack.callback(taking.cancel)
+    for work, name in ((_take_calls(inbound, reception, tasks), "calls"), (_sample(inbound, reception), "metrics")):
+        stack.callback(tasks.create_task(work, name=f"sip:{name}").cancel)
 
 
 async def _take_calls(inbound: InboundCalls, reception: Reception, tasks: asyncio.TaskGroup) -> None:
     async for call in inbound.incoming():
         tasks.create_task(reception.take(inbound, call), name=f"call:{call.call_id}")
+
+
+async def _sample(inbound: InboundCalls, reception: Reception) -> None:
+    """Bring the gauges up to date that nothing else tells of."""
+    seen = 1
+    while True:
+        reception.metrics.slots_used.set(reception.slots.in_use())
+        reception.metrics.ari_reconnects.inc(max(0, inbound.connections - seen))
+        seen = max(seen, inbound.connections)
+        await asyncio.sleep(SAMPLE_S)
 
 
 def _stop_signal() -> asyncio.Event:

@@ -65,6 +65,11 @@ class InboundCalls:
         """Whether Asterisk sends us calls now."""
         return self._listener.is_registered
 
+    @property
+    def connections(self) -> int:
+        """How often the connection to Asterisk was made."""
+        return self._listener.connections
+
     async def wait_registered(self, *, is_registered: bool = True) -> None:
         """Return once Asterisk sends us calls (or, with False, once it does not)."""
         await self._listener.wait_registered(is_registered=is_registered)

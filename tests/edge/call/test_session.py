@@ -44,6 +44,7 @@ async def test_a_caller_who_speaks_over_us_is_heard_and_only_heard_words_are_kep
         talk.leg.hear(1.0, loud=False)
         await talk.until("flush")
         talk.leg.is_instant = True
+        talk.leg.play_out()
         await talk.until_said("you said no stop please")
         told = next(turn for turn in talk.turns() if turn.caller_text == "tell me a story")
         assert told.was_interrupted
