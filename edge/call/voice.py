@@ -51,13 +51,18 @@ class AgentVoice:
     is_speaking: bool = False
     _generation: int = 0
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def say(self, speeches: Sequence[Speech], source: ClipSource, *, on_first_audio: Callable[[], None]) -> None:
-        """Send all clips; returns when the caller has heard the last one.
+        """Send all clips; returns when the caller has heard the last one. What is said already is said to its end.
 
         Raises whatever `source` raises, and TimeoutError when the playout is stuck. On cancellation the caller decides
         between `silence` and letting the queue play out.
         """
+        async with self._turn:
+            await self._say(speeches, source, on_first_audio)
+
+    async def _say(self, speeches: Sequence[Speech], source: ClipSource, on_first_audio: Callable[[], None]) -> None:
         self._generation += 1
         generation = self._generation
         self.clips = []

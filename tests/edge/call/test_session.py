@@ -89,6 +89,9 @@ async def test_a_reply_that_never_comes_ends_with_an_apology_and_a_human(tmp_pat
         talk.leg.hear(0.6, loud=True)
         talk.leg.hear(3.0, loud=False)
         await talk.until_said("technical problem")
+        async with asyncio.timeout(5):
+            while not any(isinstance(record, TransferRecord) for record in talk.records):
+                await asyncio.sleep(0.01)
         talk.control.ended.set()
         assert await talk.call is CallOutcome.ESCALATED
         assert talk.control.transfers == ["+15550190"]
