@@ -31,7 +31,10 @@ ANSWER_WITHIN_S = 10.0
 LONGEST_ANSWER_S = 45.0
 NOISE_AFTER_S = 1.0
 HUMAN_WITHIN_S = 30.0
-HUMAN_SPEAKS_S = 2.5
+HUMAN_PAUSES_S = 1.0
+RINGING_S = 2.0
+# The ear hears the end of a sound a quarter second late.
+RINGING_TOLERANCE_S = 0.4
 AGENT_HANGS_UP_WITHIN_S = 8.0
 LONGEST_CALL_S = 300.0
 KEY_MS, KEY_PAUSE_MS = 100, 100
@@ -338,14 +341,14 @@ async def _close(party: Party, plan: CallPlan, ear: Ear, log: CallLog) -> None:
 
 
 async def _hear_human(ear: Ear) -> bool:
-    """Wait for a stretch of speech as long as the desk's greeting; ringing tones are shorter (2 s, ITU-T E.180)."""
+    """Wait for speech that is no ringing tone (2 s each, ITU-T E.180), and hear it out."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + HUMAN_WITHIN_S
     while await ear.wait_for_start(max(0.0, deadline - clock())):
         began = clock()
         await ear.stopped.wait()
-        if clock() - began > HUMAN_SPEAKS_S:
-            return True
+        if abs(clock() - began - RINGING_S) > RINGING_TOLERANCE_S:
+            return await ear.wait_for_end(sure_after_s=HUMAN_PAUSES_S, within_s=LONGEST_ANSWER_S)
     return False
 
 

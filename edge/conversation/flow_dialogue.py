@@ -184,6 +184,11 @@ class FlowDialogue:
         filled = fill(slot, turn.heard, earlier)
         if named is not None:
             filled = Filled(value=named.items[0].title)
+        if filled is None and slot.kind is SlotKind.CHOICE:
+            filled_ahead = self._given_ahead(turn, flow)
+            if filled_ahead is not None:
+                state = replace(turn.state, slots={**turn.state.slots, **filled_ahead})
+                return self.walk(turn, state, turn.state.step, certain("slot:ahead"))
         if filled is None:
             return await self._missed(turn, flow, ask.reprompts or (ask.prompt,), questions)
         understanding = certain(f"slot:{slot.name}")
@@ -196,6 +201,15 @@ class FlowDialogue:
         state = replace(turn.state, slots=slots, misunderstandings=0)
         is_open = slot.kind is SlotKind.TEXT and hearing.is_fragment(turn.heard)
         return self.walk(turn, state, turn.state.step, understanding, is_complete=not is_open)
+
+    def _given_ahead(self, turn: Turn, flow: Flow) -> dict[str, str] | None:
+        """Return the number of a later question, if that is what was said instead of an answer to this one."""
+        for slot in flow.slots:
+            if slot.kind is SlotKind.DIGITS and slot.digits is not None and not turn.state.slots.get(slot.name):
+                found = fill(slot, turn.heard)
+                if found is not None and found.is_whole:
+                    return {slot.name: found.value}
+        return None
 
     async def _confirmed(self, turn: Turn, flow: Flow, confirm: Confirm, questions: Questions) -> Reply:
         answer = yes_or_no(turn.heard)

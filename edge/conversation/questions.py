@@ -34,7 +34,7 @@ from edge.conversation.understanding import Hypothesis, Query, Understander
 from edge.knowledge.base import KnowledgeBase
 from edge.knowledge.items import Item
 from edge.knowledge.mentions import Mention
-from edge.knowledge.words import words
+from edge.knowledge.words import STOPWORDS, words
 
 # The same words come again when a speculative reply is made anew; a call has few turns in flight.
 _REMEMBERED_VECTORS = 64
@@ -43,6 +43,8 @@ _LISTED_ITEMS = 3
 _LONGEST_CHOICE_WORDS = 6
 # With a product surely named, asking back is better than "I don't know" from this confidence on.
 _LEAST_ABOUT_NAMED = 0.2
+# The word such items are called by, and one more that was misheard.
+_WORDS_BESIDE_NAME = 2
 
 
 class OpenQuestions:
@@ -103,7 +105,7 @@ class OpenQuestions:
             if asked is not None:
                 return asked
         if best is None or decision in {Decision.DECLINE, Decision.NOT_UNDERSTOOD}:
-            about = _about_named(ranked, query.mention)
+            about = _about_named(ranked, query)
             return self._ask_meaning(turn, about, query.mention) if about else self._decline(turn, decision, best)
         if decision is Decision.CONFIRM:
             return self._ask_meaning(turn, best, query.mention)
@@ -187,8 +189,11 @@ class OpenQuestions:
         best = ranked[0] if ranked else None
         if best is None or best.intent is None or best.confidence < self._agent.policy.bands.confirm:
             return None
-        if best.intent.item is None or len(possible.items) != 1:
+        if best.intent.item is None:
             return None
+        if len(possible.items) > 1:
+            understanding = Understanding(intent=best.name, confidence=best.confidence)
+            return self._ask_item(turn, turn.state, best.intent, possible.items, understanding)
         item = possible.items[0]
         text = render(self._agent.phrases.confirm, {"question": f"the {item.title}"})
         pending = Pending(kind=PendingKind.MEANING, intent=best.intent.name, item_id=item.id)
@@ -271,13 +276,17 @@ class OpenQuestions:
         return self._replies.reply(turn, asked, templates(text), understanding)
 
 
-def _about_named(ranked: Sequence[Hypothesis], mention: Mention | None) -> Hypothesis | None:
+def _about_named(ranked: Sequence[Hypothesis], query: Query) -> Hypothesis | None:
     """Return the likeliest question about the item that was surely named, if it is not far-fetched."""
+    mention = query.mention
     if mention is None or len(mention.items) != 1:
         return None
     likely = (one for one in ranked if one.intent is not None and one.intent.item == mention.items[0].source)
     best = next(likely, None)
-    return best if best is not None and best.confidence >= _LEAST_ABOUT_NAMED else None
+    # Where next to nothing was said beside the name, there is nothing else that could be wanted.
+    beside = [word for word in words(mention.masked) if word not in STOPWORDS and not word.isdigit()]
+    least = _LEAST_ABOUT_NAMED if len(beside) > _WORDS_BESIDE_NAME else 0.0
+    return best if best is not None and best.confidence >= least else None
 
 
 def _question_about(best: Hypothesis, named: str | None) -> str:

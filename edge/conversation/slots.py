@@ -9,14 +9,9 @@ from rapidfuzz import fuzz
 
 from edge.conversation.agent import Choice, Slot, SlotKind
 from edge.conversation.facts import amount_in
-from edge.knowledge.numerals import digits_in
-from edge.knowledge.words import sound, word_set, words
+from edge.knowledge.words import STOPWORDS, rough, sound, word_set, words
+from edge.turn.dictation import expected_digits_in
 
-# What Whisper writes for digits said alone.
-_HOMOPHONES = {
-    "to": "two", "too": "two", "for": "four", "fore": "four", "ate": "eight", "won": "one", "tree": "three",
-    "free": "three", "o": "oh", "sex": "six", "nein": "nine", "niner": "nine", "fiver": "five", "sero": "zero",
-}  # fmt: skip
 _YES = word_set(
     "yes yeah yep yup sure correct right ok okay absolutely definitely certainly exactly agreed fine affirmative ya "
     "please"
@@ -33,6 +28,12 @@ _CHOICE_CUTOFF = 82
 _LEAST_SOUNDS = 3
 # Without vowels "card" sounds like "credit"; the letters tell them apart.
 _LEAST_LETTERS = 70
+# Percent of likeness by `rough` from which a short answer means the nearest choice, and its lead over the next one.
+_LEAST_LIKE = 72.0
+_LEAST_LIKE_OTHERS = 86.0
+_LEAD = 12.0
+_LONGEST_ANSWER_WORDS = 6
+_ASKING = word_set("what when where who why how which can could do does is are")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +80,8 @@ def yes_or_no(text: str) -> bool | None:
     return True if has_yes else False if has_no else None
 
 
-def dictated_digits(text: str) -> str:
-    """Return the digits dictated, reading homophones too when most words are digits."""
-    heard = re.findall(r"[a-z]+|\d+", text.lower())
-    replaced = [_HOMOPHONES.get(word, word) for word in heard]
-    plain = digits_in(" ".join(heard))
-    with_homophones = digits_in(" ".join(replaced))
-    others = sum(1 for word in replaced if not digits_in(word))
-    return with_homophones if others <= max(1, len(with_homophones) // 3) else plain
-
-
 def _digits(wanted: int | None, text: str, earlier: str) -> Filled | None:
-    found = dictated_digits(text)
+    found = expected_digits_in(text, wanted)
     if not found:
         return None
     if wanted is None or len(found) == wanted:
@@ -113,7 +104,43 @@ def _choice(choices: Sequence[Choice], text: str) -> Filled | None:
         best.append((max(_fit(name, heard) for name in names), choice.value))
     best.sort(reverse=True)
     (first, value), (second, _) = best[0], best[1]
-    return Filled(value=value) if first >= _CHOICE_CUTOFF and first > second else None
+    if first >= _CHOICE_CUTOFF and first > second:
+        return Filled(value=value)
+    return _nearest_choice(choices, heard.split())
+
+
+def _nearest_choice(choices: Sequence[Choice], heard: Sequence[str]) -> Filled | None:
+    """Return the choice that a short answer sounds most like: with few answers possible, likeness and a lead will do."""
+    if not heard or len(heard) > _LONGEST_ANSWER_WORDS or set(heard) & _ASKING:
+        return None
+    said = [*heard, *(first + second for first, second in itertools.pairwise(heard))]
+    ranked = sorted(
+        ((max(_likeness(name, said) for name in _own_words(choice, choices)), choice.value) for choice in choices),
+        reverse=True,
+    )
+    (first, value), (second, _) = ranked[0], ranked[1]
+    return Filled(value=value) if first >= _LEAST_LIKE and first - second >= _LEAD else None
+
+
+def _own_words(choice: Choice, choices: Sequence[Choice]) -> list[str]:
+    """Return the words that name this choice and no other: "card" tells "debit card" and "credit card" not apart."""
+    others = {word for other in choices if other is not choice for word in _named_by(other)}
+    return [word for word in _named_by(choice) if word not in others] or _named_by(choice)
+
+
+def _named_by(choice: Choice) -> list[str]:
+    return [word for name in (choice.value, *choice.words) for word in words(name)]
+
+
+def _likeness(name: str, said: Sequence[str]) -> float:
+    wanted = rough(name)
+    found = [(rough(word), fuzz.ratio(rough(word), wanted)) for word in said if _may_be(word, name)]
+    # "Sunday" is not a misheard "Monday": another beginning must be made up for.
+    return max((ratio for word, ratio in found if word[0] == wanted[0] or ratio >= _LEAST_LIKE_OTHERS), default=0.0)
+
+
+def _may_be(word: str, name: str) -> bool:
+    return len(name) >= _LEAST_SOUNDS and len(word) >= _LEAST_SOUNDS and word not in STOPWORDS
 
 
 def _fit(name: str, heard: str) -> float:

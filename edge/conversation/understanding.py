@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.conversation.agent import Agent, Intent
+from edge.conversation.classes import with_classes
 from edge.conversation.dialogue import DialogueState
 from edge.conversation.hearing import request_in, with_weekdays, without_contractions
 from edge.knowledge.base import KnowledgeBase
 from edge.knowledge.examples import ExampleIndex, Match
 from edge.knowledge.items import Item
 from edge.knowledge.mentions import SURE, Mention
-from edge.knowledge.words import STOPWORDS, content_stems, words
+from edge.knowledge.words import STOPWORDS, content_stems, stem, words
 
 KNOWLEDGE_INTENT = "knowledge"
 _CALIBRATION = Path(__file__).with_name("calibration.json")
@@ -38,6 +39,9 @@ _CONTEXT_BONUS = 0.05
 # "On a Sunday" means the item about Sunday, although the one about the whole week may be nearer by this much.
 _CASE_REACH = 0.3
 _PRONOUN = re.compile(r"\b(?:it|that one|this one|the one|them|they|those|these|one of them|that)\b", re.IGNORECASE)
+
+# Those of them that stand for a thing even when nothing was talked about.
+_THING = re.compile(r"\b(?:it|that one|this one|them|those|these)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,7 @@ class Scope(StrEnum):
     ITEMS = "items"
     GROUP = "group"
     INTENTS = "intents"
+    UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,7 @@ class _Scored:
     match: Match
     score: float
     is_context: bool
+    is_unnamed: bool = False
 
 
 def load_calibration(path: Path = _CALIBRATION) -> Calibration:
@@ -147,15 +153,15 @@ class Understander:
             is_named = asked is not None and asked.certainty >= SURE
             wordings.append(Wording(text=asked.masked if asked is not None and is_named else focus, scope=Scope.ALL))
         dated = with_weekdays(request, today)
-        if dated != request:
-            wordings.append(Wording(text=dated, scope=Scope.ITEMS))
+        generalised = with_classes(request)
+        wordings += [Wording(text=text, scope=Scope.ITEMS) for text in (dated, generalised) if text != request]
         wordings += self._in_context(own, mention, self._topic(state, today), with_weekdays(own, today))
         possible = found if not is_sure else None
         return Query(words=dated, wordings=tuple(wordings), mention=mention, possible=possible)
 
     def _in_context(self, own: str, mention: Mention | None, topic: Item | None, dated: str) -> list[Wording]:
         if topic is None:
-            return []
+            return self._without_topic(own, mention)
         remainder = _ELLIPTIC_START.sub("", dated)
         content = [word for word in words(remainder) if word not in STOPWORDS]
         if topic.group is not None and len(content) <= _ELLIPTIC_WORDS:
@@ -167,6 +173,13 @@ class Understander:
             return [Wording(text=f"{remainder.rstrip('.?!')} of {called}", scope=Scope.INTENTS)]
         return []
 
+    def _without_topic(self, own: str, mention: Mention | None) -> list[Wording]:
+        """ "Is it available?" as the first words of a call: about something we have, so that we ask about what."""
+        called = next((source.mention for source in self._agent.sources if source.mention is not None), None)
+        if called is None or mention is not None or not _THING.search(own):
+            return []
+        return [Wording(text=_THING.sub(called, own, count=1), scope=Scope.UNNAMED)]
+
     def rank(
         self, query: Query, vectors: NDArray[np.float32], state: DialogueState, today: date
     ) -> tuple[Hypothesis, ...]:
@@ -174,10 +187,10 @@ class Understander:
         topic = self._topic(state, today)
         scored = self._repeated(query, state)
         for wording, vector in zip(query.wordings, vectors, strict=True):
-            if wording.scope is not Scope.INTENTS:
+            if wording.scope not in {Scope.INTENTS, Scope.UNNAMED}:
                 group = topic.group if topic is not None and wording.scope is Scope.GROUP else None
                 scored += self._scored_items(wording.text, vector, query, today, group)
-            if wording.scope in {Scope.ALL, Scope.INTENTS}:
+            if wording.scope in {Scope.ALL, Scope.INTENTS, Scope.UNNAMED}:
                 scored += self._scored_intents(wording, vector, query)
         best: dict[str, _Scored] = {}
         for entry in scored:
@@ -191,7 +204,16 @@ class Understander:
 
     def _mention(self, text: str, today: date) -> Mention | None:
         found = [self._knowledge.mention(text, source, today) for source in self._named_sources]
-        return max((one for one in found if one is not None), key=lambda one: one.certainty, default=None)
+        named = (one for one in found if one is not None and not self._is_common_word(one))
+        return max(named, key=lambda one: one.certainty, default=None)
+
+    def _is_common_word(self, mention: Mention) -> bool:
+        """Whether the name is rather a word that callers use anyway: "what do you charge" names no charger."""
+        if mention.certainty >= 1.0 or " " in mention.heard:
+            return False
+        named = {stem(word) for item in mention.items for name in (item.title, *item.aliases) for word in words(name)}
+        is_known = max(self._knowledge.known_share(mention.heard), self._intents.known_share(mention.heard)) >= 1.0
+        return is_known and stem(mention.heard) not in named
 
     def _topic(self, state: DialogueState, today: date) -> Item | None:
         return self._knowledge.item(state.topic_item_id, today) if state.topic_item_id is not None else None
@@ -219,11 +241,18 @@ class Understander:
         found: list[_Scored] = []
         for match in self._intents.search(wording.text, vector):
             intent = self._by_name[match.key]
-            if is_context and intent.item is None:
+            if (is_context or wording.scope is Scope.UNNAMED) and intent.item is None:
                 continue
             bonus = _MENTION_BONUS if intent.item is not None and (query.mention is not None or is_context) else 0.0
             found.append(
-                _Scored(intent=intent, item=None, match=match, score=match.score + bonus, is_context=is_context)
+                _Scored(
+                    intent=intent,
+                    item=None,
+                    match=match,
+                    score=match.score + bonus,
+                    is_context=is_context,
+                    is_unnamed=wording.scope is Scope.UNNAMED,
+                )
             )
         return found
 
@@ -243,7 +272,7 @@ class Understander:
     def _hypothesis(self, entry: _Scored, ranked: Sequence[_Scored], query: Query, share: float) -> Hypothesis:
         others = [other.score for other in ranked if other is not entry]
         margin = entry.score - max(others, default=0.0)
-        has_item = query.mention is not None or entry.is_context
+        has_item = query.mention is not None or entry.is_context or entry.is_unnamed
         features = (
             1.0,
             entry.match.cosine,

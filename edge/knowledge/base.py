@@ -1,6 +1,7 @@
 """The knowledge of one agent: its items, found by id, by name or by question."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class KnowledgeBase:
         if found is None:
             return None
         valid = tuple(item for item in found.items if item.is_valid(today))
-        return Mention(items=valid, certainty=found.certainty, masked=found.masked) if valid else None
+        return replace(found, items=valid) if valid else None
 
 
 async def open_knowledge(

@@ -27,6 +27,12 @@ _SOUNDS = (
 )  # fmt: skip
 
 
+_ROUGH = (("ph", "f"), ("ck", "k"), ("qu", "k"), ("wh", "w"), ("kn", "n"), ("wr", "r"), ("th", "t"), ("ee", "i"),
+          ("ea", "i"), ("oo", "u"), ("ce", "se"), ("ci", "si"))  # fmt: skip
+# Letters that telephone speech does not tell apart, each group as one of them.
+_ALIKE = str.maketrans("vpdcqgzxmyeu", "bbtkkkssniio")
+
+
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case, numbers as numerals."""
     return _WORD.findall(with_numerals(text).replace("'", ""))
@@ -41,7 +47,7 @@ def stem(word: str) -> str:
             break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "sle":
         word = word[:-1]
-    return word.removesuffix("e") if len(word) > 4 else word
+    return word.removesuffix("e") if len(word) > 3 else word
 
 
 def content_stems(text: str) -> frozenset[str]:
@@ -56,3 +62,12 @@ def sound(word: str) -> str:
         word = word.replace(spelling, key)
     head, tail = word[:1], re.sub(r"[aeiouhw]", "", word[1:])
     return re.sub(r"(.)\1+", r"\1", ("a" if head in "aeiou" else head) + tail)
+
+
+@lru_cache(maxsize=8192)
+def rough(word: str) -> str:
+    """Return a word spelt so that what telephone speech does not tell apart is one letter: "visa" and "ebiza" differ by
+    their first letter only."""
+    for spelling, key in _ROUGH:
+        word = word.replace(spelling, key)
+    return re.sub(r"(.)\1+", r"\1", word.translate(_ALIKE))

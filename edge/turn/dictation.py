@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Self
 
-from edge.turn.words import lowered
+from edge.turn.words import lowered, word_set
 
 _UNITS = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
@@ -28,6 +28,24 @@ _REPEATS = {"double": 2, "triple": 3, "treble": 3, "quadruple": 4}
 _OH = frozenset({"oh", "o", "nought", "naught", "nil"})
 _HOMOPHONES = {"to": 2, "too": 2, "tu": 2, "for": 4, "fore": 4, "won": 1, "ate": 8, "tree": 3, "niner": 9}
 _MIN_DIGITS_FOR_HOMOPHONES = 3
+# What recognisers make of single digits that were asked for; anywhere else these are ordinary words.
+_EXPECTED = {
+    "to": "two", "too": "two", "tu": "two", "tool": "two", "for": "four", "fore": "four", "far": "four", "ate": "eight",
+    "a": "eight", "hate": "eight", "eighth": "eight", "won": "one", "juan": "one", "tree": "three", "free": "three",
+    "sree": "three", "sex": "six", "sicks": "six", "sick": "six", "sixth": "six", "nein": "nine", "niner": "nine",
+    "nigh": "nine", "mine": "nine", "fiver": "five", "fife": "five", "hive": "five", "sero": "zero", "o": "oh",
+    "owe": "oh", "none": "nine", "heaven": "seven", "sevens": "seven", "eights": "eight", "nines": "nine",
+    "fives": "five", "fours": "four", "threes": "three", "twos": "two", "ones": "one", "zeros": "zero",
+    "zeroes": "zero", "sixes": "six", "b": "three", "treble": "triple",
+}  # fmt: skip
+# Beside digits they say nothing: "it's four two", "no, the number is ...".
+_AROUND_DIGITS = word_set(
+    "it it's its is the my number no yes yeah yep sorry i mean that's that so okay ok sure well and then ends in ending "
+    "with card order account phone please uh um er hmm actually correction wait not of last four digits are here you go"
+)
+_ABOUT_DIGITS = re.compile(r"\b(?:last|first) (?:two|three|four|five|six|\d) (?:digits|numbers|ones)\b")
+# "5 5 5 5" for "five five five": a row this long may have been heard one too long.
+_LONG_ROW = 4
 _FILLERS = frozenset({"um", "uh", "er", "erm", "hmm", "dash", "hyphen", "minus", "space", "slash", "dot"})
 _HOMOPHONE_RUN = frozenset(_UNITS) | frozenset(_OH) | frozenset(_HOMOPHONES)
 
@@ -38,6 +56,44 @@ _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)$")
 def digits_in(text: str) -> str:
     """All digits said in `text`, in order: "four two double seven oh nine" gives "427709"."""
     return "".join(_RunReader(run).read() for run in _runs(_tokens(text)))
+
+
+def expected_digits_in(text: str, wanted: int | None = None) -> str:
+    """The digits said in answer to a question for `wanted` digits (None: any count).
+
+    Since digits were asked for, words that only sound like digits count ("2A", "to ate", "won for"), unless most of
+    the words are others. A number said twice in a row, and a row heard one too long, are read as they were meant.
+    """
+    plain = _ABOUT_DIGITS.sub(" ", _unglued(text))
+    heard = _tokens(plain)
+    spelt = [_EXPECTED.get(word, word) for word in heard]
+    likely, certain = digits_in(" ".join(spelt)), digits_in(plain)
+    others = sum(1 for word in spelt if word not in _AROUND_DIGITS and not _is_part_of_number(word))
+    if others <= (max(1, len(likely) // _MIN_DIGITS_FOR_HOMOPHONES) if certain else 0):
+        found = likely
+    else:
+        # "What does a new one cost?" is a question, "you see it says 4277 on it" an answer.
+        found = certain if len(certain) >= max(_MIN_DIGITS_FOR_HOMOPHONES, others // 2) else ""
+    return found if wanted is None else _as_meant(found, wanted)
+
+
+def _unglued(text: str) -> str:
+    """Letters and colons taken off digits: "7a" is "7 a", "4:27" is dictation."""
+    spaced = re.sub(r"(?<=\d)(?=[a-z])|(?<=[a-z])(?=\d)", " ", lowered(text))
+    return re.sub(r"(?<=\d)[:.,](?=\d)", " ", spaced)
+
+
+def _is_part_of_number(word: str) -> bool:
+    return _may_continue(word, []) and word not in _HOMOPHONES
+
+
+def _as_meant(digits: str, wanted: int) -> str:
+    if len(digits) == 2 * wanted and digits[:wanted] == digits[wanted:]:
+        return digits[:wanted]
+    if len(digits) == wanted + 1:
+        row = re.search(rf"(\d)\1{{{_LONG_ROW - 1},}}", digits)
+        return digits[: row.start()] + digits[row.start() + 1 :] if row is not None else digits
+    return digits
 
 
 def _tokens(text: str) -> list[str]:

@@ -36,11 +36,11 @@ class EndpointingSettings:
     """Share of an open turn's wait that a whole sentence takes of which nothing could be made. 0.3-1."""
     open_s: float = 0.6
     """Words that may or may not be all. 0.2-1.5; moves with the caller's own pauses."""
-    unfinished_s: float = 0.9
+    unfinished_s: float = 0.8
     """Words that lead on. 0.4-2."""
     unheard_s: float = 0.7
     """No words recognised yet. 0.3-2."""
-    digit_group_s: float = 0.9
+    digit_group_s: float = 0.7
     """Some digits of an expected number: people pause between groups. 0.5-3."""
     cap_s: float = 1.6
     """No silence is waited for longer. 0.5-3."""

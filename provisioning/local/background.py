@@ -1,11 +1,12 @@
 """Starts and stops the supervisor of a local region as a background process."""
 
+import contextlib
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from provisioning.local.errors import ServiceStartError
@@ -25,22 +26,29 @@ def start_in_background(options: RegionOptions) -> dict[str, Any]:
     argv += ["--workers", str(options.workers), "--capacity", str(options.capacity)]
     argv += [] if options.sip else ["--no-sip"]
     layout.supervisor_log.parent.mkdir(parents=True, exist_ok=True)
-    with layout.supervisor_log.open("wb") as log:
-        supervisor = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-        )
+    supervisor = _spawn(argv, layout.supervisor_log)
     deadline = time.monotonic() + START_WITHIN_S
-    while time.monotonic() < deadline:
-        if supervisor.poll() is not None:
-            break
+    while time.monotonic() < deadline and os.waitpid(supervisor, os.WNOHANG) == (0, 0):
         if layout.region_file.exists():
             region = read_region_file(layout)
-            if region["supervisor_pid"] == supervisor.pid:
+            if region["supervisor_pid"] == supervisor:
                 return region
         time.sleep(LOOK_EVERY_S)
-    supervisor.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(supervisor, signal.SIGTERM)
     lines = layout.supervisor_log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
     raise ServiceStartError(f"the region did not start; the end of {layout.supervisor_log}:\n" + "\n".join(lines))
+
+
+def _spawn(argv: list[str], log: Path) -> int:
+    """Start a process in a session of its own; it may outlive us, which `subprocess.Popen` takes for a mistake."""
+    writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), writing, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
 
 
 def stop_background(layout: StateLayout) -> None:
