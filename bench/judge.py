@@ -3,8 +3,8 @@
 Owns what counts as success. Two recognisers that the node does not use in this form (faster-whisper over the whisper
 base and tiny.en weights, beam 5) listen to the carrier's recording of the agent. How their text is matched:
 - a phrase passes when its words stand in a row in either text; words of six letters and more may be misheard a little
-  (rapidfuzz partial ratio >= 80, or every word alike by 70), numbers never;
-- a fact passes when `facts_in` of either text states it;
+  (rapidfuzz partial ratio >= 80, or every word alike by 70), numbers never: "sound weighed 300" is the Soundwave 300;
+- a fact passes when `facts_in` of either text states it, a long number also when it is written in groups;
 - a forbidden phrase fails when it stands in both texts;
 - a wrong fact is a price, number, time or date in *both* texts that stands neither in the tenant's documents nor in
   the caller's words nor in what the scenario expects. One in a single text is listed as `unconfirmed`.
@@ -12,6 +12,7 @@ The human desk is recognised by its sound (cross-correlation with the greeting i
 """
 
 import csv
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from bench.exchange import Exchange
 from bench.recording import Recording, Samples, Span
 from bench.scenario import Expectations, ExpectedAction, Press, Say
 from bench.words import words
-from edge.conversation.facts import Fact, facts_in, is_stated
+from edge.conversation.facts import Fact, FactKind, facts_in, is_stated
 
 RECOGNISER_HZ = 16_000
 MARGIN_S = 0.15
@@ -243,9 +244,11 @@ def _has(phrase: str, text: str) -> bool:
 
 def _is_nearly_in(phrase: str, text: str) -> bool:
     wanted = " ".join(words(phrase))
-    if len(wanted) < FUZZY_FROM_LETTERS or any(character.isdigit() for character in wanted):
+    if len(wanted) < FUZZY_FROM_LETTERS:
         return False
     heard = words(text)
+    if any(character.isdigit() for character in wanted):
+        return _is_numbered_name_in(words(phrase), heard)
     if fuzz.partial_ratio(wanted, " ".join(heard)) >= FUZZY_RATIO:
         return True
     said = words(phrase)
@@ -255,11 +258,45 @@ def _is_nearly_in(phrase: str, text: str) -> bool:
     )
 
 
+def _is_numbered_name_in(wanted: Sequence[str], heard: Sequence[str]) -> bool:
+    """Whether a name that ends with a number was heard: the number exactly, the name before it nearly."""
+    number = [*itertools.takewhile(str.isdigit, reversed(wanted))][::-1]
+    name = "".join(wanted[: len(wanted) - len(number)])
+    if not number or len(name) < FUZZY_FROM_LETTERS or any(character.isdigit() for character in name):
+        return False
+    for start in _runs_of(number, heard):
+        # A name may be heard as one word more: "sound weighed".
+        before = "".join(heard[max(0, start - (len(wanted) - len(number)) - 1) : start])
+        if len(before) >= len(name) // 2 and fuzz.partial_ratio(name, before) >= ALIKE:
+            return True
+    return False
+
+
+def _runs_of(number: Sequence[str], heard: Sequence[str]) -> list[int]:
+    """Where these digits stand as a whole number; every digit is a word here."""
+    padded = ["", *heard, ""]
+    return [
+        start
+        for start in range(len(heard) - len(number) + 1)
+        if list(heard[start : start + len(number)]) == list(number)
+        and not padded[start].isdigit()
+        and not padded[start + len(number) + 1].isdigit()
+    ]
+
+
 def _is_fact_heard(fact: str, heard: Sequence[str]) -> bool:
     wanted = facts_in(fact)
     if not wanted:
         return _is_heard(fact, heard)
-    return any(all(is_stated(one, facts_in(text)) for one in wanted) for text in heard)
+    return any(all(_states(text, one) for one in wanted) for text in heard)
+
+
+def _states(text: str, fact: Fact) -> bool:
+    """Whether the text states the fact; long numbers may be written in groups: "555-213-4478"."""
+    if is_stated(fact, facts_in(text)):
+        return True
+    is_long = fact.kind is FactKind.NUMBER and fact.value.isdigit() and len(fact.value) >= LONG_NUMBER_DIGITS
+    return is_long and bool(_runs_of(list(fact.value), words(text)))
 
 
 def _named(facts: Iterable[Fact]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from edge.conversation.dialogue import (
     Understanding,
 )
 from edge.conversation.replies import YES_NO, Replies, Turn, certain, item_slot, left, templates
-from edge.conversation.slots import Filled, fill, yes_or_no
+from edge.conversation.slots import Filled, fill, likely_yes_or_no
 from edge.conversation.template import TemplateError, render
 from edge.conversation.understanding import Hypothesis, Query
 from edge.knowledge.base import KnowledgeBase
@@ -212,7 +212,7 @@ class FlowDialogue:
         return None
 
     async def _confirmed(self, turn: Turn, flow: Flow, confirm: Confirm, questions: Questions) -> Reply:
-        answer = yes_or_no(turn.heard)
+        answer = likely_yes_or_no(turn.heard)
         if answer is True:
             state = replace(turn.state, misunderstandings=0)
             return self.walk(turn, state, turn.state.step + 1, certain("yes"))

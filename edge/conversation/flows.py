@@ -8,9 +8,6 @@ from edge.conversation.dialogue import AnswerKind, Expectation, RunTool
 from edge.conversation.template import render
 
 OPEN = Expectation()
-# Shown to the recogniser, it writes digits as digits: 64 of 70 dictated numbers right instead of 57, and other sentences
-# as without it. Longer samples make it say short numbers twice.
-_SAMPLE_DIGITS = ("4 2 7 0",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +99,7 @@ def expectation(slot: Slot) -> Expectation:
     """Return what the caller will say when asked for the slot."""
     match slot.kind:
         case SlotKind.DIGITS:
-            return Expectation(kind=AnswerKind.DIGITS, digits=slot.digits, choices=_SAMPLE_DIGITS)
+            return Expectation(kind=AnswerKind.DIGITS, digits=slot.digits)
         case SlotKind.YES_NO:
             return Expectation(kind=AnswerKind.YES_NO)
         case SlotKind.CHOICE:

@@ -67,9 +67,9 @@ def is_fragment(text: str) -> bool:
 
 
 def with_weekdays(text: str, today: date) -> str:
-    """Replace "today", "tonight" and "tomorrow" by the weekday."""
+    """Replace "today", "tonight" and "tomorrow" by the weekday; "by tomorrow" is a deadline and stays."""
     for word, day in (("today", today), ("tonight", today), ("tomorrow", today + timedelta(days=1))):
-        text = re.sub(rf"\b{word}\b", _WEEKDAYS[day.weekday()], text, flags=re.IGNORECASE)
+        text = re.sub(rf"(?<!\bby )\b{word}\b", _WEEKDAYS[day.weekday()], text, flags=re.IGNORECASE)
     return text
 
 

@@ -21,6 +21,7 @@ class Decision(StrEnum):
 # Fewer words that are known nowhere are noise rather than a question we cannot answer.
 _QUESTION_WORDS = 3
 
+_SURE_DESPITE_INSTRUCTIONS = 0.9
 # Callers do not command the agent; such words are at best a question we cannot answer.
 _INSTRUCTIONS = re.compile(
     r"\b(?:ignore|forget|disregard)\b.{0,30}\binstructions?\b|\bsystem prompt\b|\byou are now\b|\bpretend (?:to|you)\b",
@@ -31,10 +32,10 @@ _INSTRUCTIONS = re.compile(
 def decide(policy: Policy, ranked: Sequence[Hypothesis], heard: str) -> Decision:
     """Return what to do: act when sure, ask when likely, else say honestly that we do not know."""
     confidence = ranked[0].confidence if ranked else 0.0
+    if _INSTRUCTIONS.search(heard) and confidence < _SURE_DESPITE_INSTRUCTIONS:
+        return Decision.DECLINE
     if confidence >= policy.bands.answer:
         return Decision.ANSWER
-    if _INSTRUCTIONS.search(heard):
-        return Decision.DECLINE
     if confidence >= policy.bands.confirm:
         return Decision.CONFIRM
     return Decision.DECLINE if len(words(heard)) >= _QUESTION_WORDS else Decision.NOT_UNDERSTOOD

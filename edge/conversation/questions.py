@@ -28,7 +28,7 @@ from edge.conversation.grounding import worded
 from edge.conversation.policy import Decision, decide
 from edge.conversation.prepared import fitting_answer
 from edge.conversation.replies import YES_NO, Replies, Turn, certain, item_slot, templates
-from edge.conversation.slots import yes_or_no
+from edge.conversation.slots import likely_yes_or_no
 from edge.conversation.template import TemplateError, render
 from edge.conversation.understanding import Hypothesis, Query, Understander
 from edge.knowledge.base import KnowledgeBase
@@ -71,7 +71,7 @@ class OpenQuestions:
 
     async def answered(self, turn: Turn, pending: Pending) -> Reply | None:
         """Answer a question asked outside flows; None when the words are something else."""
-        answer = yes_or_no(turn.heard)
+        answer = likely_yes_or_no(turn.heard)
         state = replace(turn.state, pending=None, expectation=Expectation())
         match pending.kind:
             case PendingKind.HUMAN if answer is True:

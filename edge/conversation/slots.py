@@ -17,6 +17,8 @@ _YES = word_set(
     "please"
 )
 _NO = word_set("no nope nah not negative wrong incorrect never don't dont neither")
+_SOUNDS_YES = word_set("yet yas yess jess yo yay guess ye yea")
+_SOUNDS_NO = word_set("know nor noo nose non naw nay")
 _YES_PHRASES = ("of course", "go ahead", "that's it", "that is right", "that's right", "sounds good", "i do", "i agree",
                 "uh huh", "mm hmm", "you can", "why not", "that would be great", "let's do that", "do it")  # fmt: skip
 _NO_PHRASES = ("no thank", "not really", "i don't", "i do not", "rather not", "that's wrong", "that is wrong")
@@ -50,7 +52,7 @@ def fill(slot: Slot, text: str, earlier_digits: str = "") -> Filled | None:
         case SlotKind.DIGITS:
             return _digits(slot.digits, text, earlier_digits)
         case SlotKind.YES_NO:
-            answer = yes_or_no(text)
+            answer = likely_yes_or_no(text)
             return None if answer is None else Filled(value="yes" if answer else "no")
         case SlotKind.CHOICE:
             return _choice(slot.choices, text)
@@ -61,6 +63,15 @@ def fill(slot: Slot, text: str, earlier_digits: str = "") -> Filled | None:
             return Filled(value=text) if words(text) else None
         case SlotKind.ITEM:
             return None
+
+
+def likely_yes_or_no(text: str) -> bool | None:
+    """Return what an answer to "is that right?" most likely is: also "yet" and "know", where nothing else was said."""
+    answer = yes_or_no(text)
+    heard = words(text)
+    if answer is not None or len(heard) != 1:
+        return answer
+    return True if heard[0] in _SOUNDS_YES else False if heard[0] in _SOUNDS_NO else None
 
 
 def yes_or_no(text: str) -> bool | None:
@@ -84,6 +95,9 @@ def _digits(wanted: int | None, text: str, earlier: str) -> Filled | None:
     found = expected_digits_in(text, wanted)
     if not found:
         return None
+    if wanted is not None and earlier and found != (rest := expected_digits_in(text, wanted - len(earlier))):
+        # "6 1 6 1" for the second half is what recognisers write for "six one".
+        return Filled(value=earlier + rest)
     if wanted is None or len(found) == wanted:
         return Filled(value=found)
     if len(earlier + found) == wanted:
@@ -110,7 +124,7 @@ def _choice(choices: Sequence[Choice], text: str) -> Filled | None:
 
 
 def _nearest_choice(choices: Sequence[Choice], heard: Sequence[str]) -> Filled | None:
-    """Return the choice that a short answer sounds most like: with few answers possible, likeness and a lead will do."""
+    """Return the choice that a short answer sounds most like: few are possible, so likeness and a lead will do."""
     if not heard or len(heard) > _LONGEST_ANSWER_WORDS or set(heard) & _ASKING:
         return None
     said = [*heard, *(first + second for first, second in itertools.pairwise(heard))]

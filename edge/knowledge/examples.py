@@ -4,20 +4,28 @@ Serves intents and knowledge alike; keys mean nothing here.
 """
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
+from rapidfuzz import fuzz, process
 
-from edge.knowledge.words import STOPWORDS, content_stems, stem, words
+from edge.knowledge.words import STOPWORDS, content_stems, rough, stem, words
 
 # How many rows each of the two searches puts up; more changed no answer on the example tenants.
 _CANDIDATES = 24
 # Cosine carries more: it sees paraphrases, shared words break ties between near sentences.
 _COSINE_WEIGHT = 0.7
+# Percent of likeness by rough spelling from which an unknown word is read as a known one; short words are too alike.
+_LEAST_ALIKE = 86.0
+_LEAST_LETTERS = 4
+_LEAST_BEGINNING = 6
+_REMEMBERED_GUESSES = 512
+# How much of a word counts as known that may be a mishearing of a known one.
+_GUESSED_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,9 @@ class ExampleIndex:
         seen = Counter(word for stems in self._stems for word in stems)
         total = max(len(examples), 1)
         self._weights = {word: math.log(1 + total / number) for word, number in seen.items()}
+        # By stem: how it is spelt roughly; and what unknown words were taken for.
+        self._rough = {word: rough(word) for word in seen}
+        self._guesses: OrderedDict[str, str] = OrderedDict()
         self._unknown_weight = math.log(1 + total)
         self._database = apsw.Connection(":memory:")
         self._database.execute("CREATE VIRTUAL TABLE examples USING fts5(stems, content='', tokenize='ascii')")
@@ -64,7 +75,7 @@ class ExampleIndex:
         if not self._keys:
             return []
         cosines = self._vectors @ vector
-        stems = content_stems(text)
+        stems = frozenset(self._nearest_known(one) for one in content_stems(text))
         nearest = np.argpartition(-cosines, min(_CANDIDATES, len(self._keys) - 1))[:_CANDIDATES]
         rows = {int(row) for row in nearest} | self._lexical_rows(stems)
         best: dict[str, Match] = {}
@@ -79,10 +90,32 @@ class ExampleIndex:
 
     def known_share(self, text: str) -> float:
         """Return which share of the words that carry meaning, by weight, occurs in any example at all."""
-        stems = [stem(word) for word in words(text) if word not in STOPWORDS]
+        heard = [stem(word) for word in words(text) if word not in STOPWORDS]
+        stems = [self._nearest_known(word) for word in heard]
         weight = sum(self._weights.get(word, self._unknown_weight) for word in stems)
-        known = sum(self._weights.get(word, 0.0) for word in stems)
+        known = sum(
+            self._weights.get(word, 0.0) * (1.0 if word == said else _GUESSED_SHARE)
+            for word, said in zip(stems, heard, strict=True)
+        )
         return known / weight if weight else 0.0
+
+    def _nearest_known(self, heard: str) -> str:
+        """Return the stem itself if it is known or long from any other, else the one it may be a mishearing of."""
+        if heard in self._weights or len(heard) < _LEAST_LETTERS or heard[0].isdigit():
+            return heard
+        if heard not in self._guesses:
+            self._guesses[heard] = self._guess(heard)
+            while len(self._guesses) > _REMEMBERED_GUESSES:
+                self._guesses.popitem(last=False)
+        return self._guesses[heard]
+
+    def _guess(self, heard: str) -> str:
+        near = process.extractOne(rough(heard), self._rough, scorer=fuzz.ratio, score_cutoff=_LEAST_ALIKE)
+        if near is not None and len(near[2]) >= _LEAST_LETTERS:
+            return str(near[2])
+        # "Express shipping" runs together as "expression".
+        begun = (known for known in self._weights if len(known) >= _LEAST_BEGINNING and heard.startswith(known))
+        return max(begun, key=len, default=heard)
 
     def _lexical_rows(self, stems: frozenset[str]) -> set[int]:
         if not stems:

@@ -23,7 +23,7 @@ _SOUND_DISCOUNT = 0.94
 _ROUGH_DISCOUNT = 0.95
 _LONG_ROUGH = 8
 # The same number of two digits or more in both: "sound with 500" is the Soundwave 500.
-_SAME_NUMBER_BONUS = 0.04
+_SAME_NUMBER_BONUS = 0.02
 _NUMBER = re.compile(r"\d{2,}$")
 
 

@@ -40,8 +40,9 @@ _EXPECTED = {
 }  # fmt: skip
 # Beside digits they say nothing: "it's four two", "no, the number is ...".
 _AROUND_DIGITS = word_set(
-    "it it's its is the my number no yes yeah yep sorry i mean that's that so okay ok sure well and then ends in ending "
-    "with card order account phone please uh um er hmm actually correction wait not of last four digits are here you go"
+    "it it's its is the my number no yes yeah yep sorry i mean that's that so okay ok sure well and then ends in "
+    "ending with card order account phone please uh um er hmm actually correction wait not of last four digits are "
+    "here you go"
 )
 _ABOUT_DIGITS = re.compile(r"\b(?:last|first) (?:two|three|four|five|six|\d) (?:digits|numbers|ones)\b")
 # "5 5 5 5" for "five five five": a row this long may have been heard one too long.
@@ -88,7 +89,7 @@ def _is_part_of_number(word: str) -> bool:
 
 
 def _as_meant(digits: str, wanted: int) -> str:
-    if len(digits) == 2 * wanted and digits[:wanted] == digits[wanted:]:
+    if len(digits) > wanted and digits == digits[:wanted] * (len(digits) // wanted):
         return digits[:wanted]
     if len(digits) == wanted + 1:
         row = re.search(rf"(\d)\1{{{_LONG_ROW - 1},}}", digits)

@@ -21,6 +21,10 @@ from tests.bench.test_recording import RATE_HZ, line, mu_law, voice
         (Expectations(facts=("$79.99",)), ("", "They cost $79.99.")),
         (Expectations(not_contains=("sorry",)), ("Sorry, I missed that", "Lorry, I missed that")),
         (Expectations(facts=("Main Street",)), ("We are at Main street.", "")),
+        (Expectations(facts=("5559876543",)), ("your number is 555-987-6543. Is that right?", "")),
+        (Expectations(facts=("318027",)), ("Order 3180 two seven, is that right?", "")),
+        (Expectations(contains_all=("Bluebird 700",)), ("the blue bert 700 and the Starling", "")),
+        (Expectations(contains_all=("Bluebird 700",)), ("the BlueBird seven hundred", "")),
     ],
 )
 def test_what_was_said_passes(expect: Expectations, heard: tuple[str, ...]) -> None:
@@ -36,6 +40,9 @@ def test_what_was_said_passes(expect: Expectations, heard: tuple[str, ...]) -> N
         (Expectations(facts=("$79.99",)), ("They cost $79.", "They cost $97.99.")),
         (Expectations(not_contains=("sorry",)), ("Sorry", "I'm sorry")),
         (Expectations(contains_any=("noon", "twelve")), ("", "")),
+        (Expectations(facts=("5559876543",)), ("your number is 555-987-6542.", "555-987-65433")),
+        (Expectations(contains_all=("Bluebird 700",)), ("the bluebird 500", "the bluebird")),
+        (Expectations(contains_all=("Bluebird 700",)), ("it costs 700", "the washing machine 700")),
     ],
 )
 def test_what_was_not_said_fails(expect: Expectations, heard: tuple[str, ...]) -> None:
