@@ -179,13 +179,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m edge.call.worker", description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     path = parser.parse_args().config
+    errors: list[BaseException] = []
     try:
         settings = load_settings(path, CallsSettings)
         configure_logging(worker=settings.worker.name)
         uvloop.run(serve(settings))
     except* BoroughError as group:
-        for error in group.exceptions:
-            sys.stderr.write(f"{error}\n")
+        errors += group.exceptions
+    if errors:
+        sys.stderr.write("".join(f"{error}\n" for error in errors))
         sys.exit(EXIT_SETTINGS)
 
 

@@ -31,6 +31,29 @@ _CONTRACTIONS = (
     (r"\b(i|you|we|they)'ll\b", r"\1 will"), (r"\b(you|we|they)'re\b", r"\1 are"), (r"\bcan't\b", "can not"),
     (r"\bwon't\b", "will not"), (r"n't\b", " not"), (r"\bgonna\b", "going to"), (r"\bwanna\b", "want to"),
 )  # fmt: skip
+# What small recognisers make of question words at the beginning of a sentence, where nothing tells them otherwise.
+_MISHEARD_STARTS = (
+    (
+        re.compile(
+            r"(^|[.?!,]\s+)one (?=(?:would|will|do|does|did|can|could|should) (?:i|you|we|it|the|my|they)\b)",
+            re.IGNORECASE,
+        ),
+        r"\1when ",
+    ),
+    (
+        re.compile(
+            r"(^|[.?!,]\s+)(?:i'll|our) (?=(?:soon|much|many|long|late|early|fast|far|expensive|often)\b)",
+            re.IGNORECASE,
+        ),
+        r"\1how ",
+    ),
+    (
+        re.compile(
+            r"^what(?:'s| is| were| was) (?=(?:do|does|would|will|can|did) (?:you|i|it|the|that|we)\b)", re.IGNORECASE
+        ),
+        "what ",
+    ),
+)
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -40,6 +63,8 @@ def cleaned(heard: str) -> str:
     while (shorter := _HALLUCINATED.sub("", text)) != text:
         text = shorter.strip()
     text = _FILLERS.sub("", text).lstrip(" ,.-…").rstrip()
+    for misheard, meant in _MISHEARD_STARTS:
+        text = misheard.sub(meant, text)
     text = _without_repeats(text)
     return text if any(character.isalnum() for character in text) else ""
 
