@@ -3,8 +3,11 @@
 import argparse
 import asyncio
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from contract.errors import BoroughError
 from provisioning.local.layout import StateLayout
 from provisioning.local.region import RegionOptions, local_region
 
@@ -34,7 +37,22 @@ def main() -> None:
         capacity=given.capacity,
         sip=not given.no_sip,
     )
-    asyncio.run(supervise(options))
+    complaints: list[str] = []
+    try:
+        asyncio.run(supervise(options))
+    except* BoroughError as group:
+        complaints += [f"{error}\n" for error in _leaves(group)]
+    if complaints:
+        sys.stderr.write("".join(complaints))
+        sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[BoroughError]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 if __name__ == "__main__":
