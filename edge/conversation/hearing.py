@@ -42,7 +42,8 @@ _MISHEARD_STARTS = (
     ),
     (
         re.compile(
-            r"(^|[.?!,]\s+)(?:i'll|our) (?=(?:soon|much|many|long|late|early|fast|far|expensive|often)\b)",
+            r"(^|[.?!,]\s+)(?:i'll|our) (?=(?:soon|much|many|long|late|early|fast|far|expensive|often|high)"
+            r" (?:would|will|do|does|did|can|could|is|are)\b)",
             re.IGNORECASE,
         ),
         r"\1how ",

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from edge.conversation.dialogue import AnswerKind, Expectation
 from edge.turn.completeness import YES_NO_WORDS, Completeness, completeness_of, is_sentence
-from edge.turn.dictation import digits_in
+from edge.turn.dictation import expected_digits_in
 from edge.turn.words import words_of
 
 _ANYTHING = Expectation()
@@ -127,7 +127,7 @@ class Endpointer:
         if text is None and not pressed_digits:
             return min(cap_s, max(self._settings.unheard_s, self._open_s()))
         if expectation.kind is AnswerKind.DIGITS:
-            given = len(pressed_digits) + len(digits_in(text or ""))
+            given = len(pressed_digits) + len(expected_digits_in(text or "", expectation.digits))
             if given:
                 return min(cap_s, self._digits_silence_s(given, expectation.digits))
             # They ask something, or have no number at hand.

@@ -106,6 +106,61 @@ async def test_a_failed_tool_is_said_and_handed_over(open_tenant: Opener, result
     assert failed.action.summary["slots"] == {"card": "4277", "kind_of_card": "debit card"}
 
 
+async def test_another_item_inherits_the_question(open_tenant: Opener) -> None:
+    """ "And the air fryer?" asks for the price again, also after a question back about a name."""
+    conversation = await open_tenant("volt-electronics")
+    reply = await _play(conversation, "how much is the InkReader", "and what about the noble book 13")
+    assert "Do you mean the NovaBook 13" in _said(reply)
+    for line, price in (("yes", "eight hundred"), ("and the pulse many", "thirty-nine"), ("the mesh net", "hundred")):
+        reply = await conversation.respond(reply.state, line, LIVE)
+        assert price in _said(reply)
+    reply = await _play(conversation, "how much is the InkReader", "and what about the noble book 13", "the air fryer?")
+    assert "one hundred and nine dollars" in _said(reply)
+
+
+async def test_a_question_about_something_unnamed_asks_about_what(open_tenant: Opener) -> None:
+    """ "Is it available?" as the first words is about a product of ours."""
+    reply = await _play(await open_tenant("volt-electronics"), "is it in store right now")
+    assert "Which product" in _said(reply)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "heard", "item"),
+    [
+        ("volt-electronics", "Could I have something sent to Norway?", "delivery-abroad"),
+        ("harbour-bank", "What is the charge for wiring money to Kenya?", "transfer-abroad"),
+        ("harbour-bank", "Can you change pesos for me?", "exchange"),
+    ],
+)
+async def test_countries_and_currencies_stand_for_their_class(
+    open_tenant: Opener, tenant: str, heard: str, item: str
+) -> None:
+    """What is written about other countries answers for each of them."""
+    reply = await _play(await open_tenant(tenant), heard)
+    assert [speech.citation.item_id for speech in reply.speeches if speech.citation] == [item]
+
+
+async def test_a_common_word_is_no_name(open_tenant: Opener) -> None:
+    """ "Charge" is not the charger."""
+    reply = await _play(
+        await open_tenant("volt-electronics"), "what do you charge for having a look at a broken tablet"
+    )
+    assert [speech.citation.item_id for speech in reply.speeches if speech.citation] == ["repair-cost"]
+
+
+async def test_a_number_given_too_early_is_kept(open_tenant: Opener) -> None:
+    """The card's digits instead of its kind: the kind is asked again, the digits are not."""
+    reply = await _play(await open_tenant("harbour-bank"), "I lost my card", "two oh six eight", "the Debbie card")
+    assert "debit card ending in two zero six eight" in _said(reply)
+
+
+async def test_digits_are_corrected_in_their_confirmation(open_tenant: Opener) -> None:
+    """ "No, its 1 9 4 5" replaces what was read back."""
+    conversation = await open_tenant("harbour-bank")
+    reply = await _play(conversation, "I lost my card", "debit", "1 9 4 4", "No, its 1 9 4 5.")
+    assert "one nine four five" in _said(reply)
+
+
 async def test_fragments_are_not_complete(open_tenant: Opener) -> None:
     """The endpointer is told to wait for the rest."""
     conversation = await open_tenant("harbour-bank")

@@ -1,11 +1,14 @@
 """What the recogniser adds is taken away; what the caller said stays."""
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.conversation.classes import with_classes
 from edge.conversation.commands import Command, command_in
-from edge.conversation.hearing import cleaned, is_fragment, request_in
+from edge.conversation.hearing import cleaned, is_fragment, request_in, with_weekdays
 from edge.conversation.policy import sensitive_topic
 
 
@@ -20,6 +23,10 @@ from edge.conversation.policy import sensitive_topic
         ("Um, I uh lost my card.", "I lost my card."),
         ("Thank you.", "Thank you."),
         ("I'll call you", "I'll call you"),
+        ("Thanks. One will it be ready?", "Thanks. when will it be ready?"),
+        ("Our much is that?", "how much is that?"),
+        ("One moment, I'll soon be back", "One moment, I'll soon be back"),
+        ("Our branch is far", "Our branch is far"),
         ("how much is it, how much is it, how much is it", "how much is it"),
     ],
 )
@@ -32,6 +39,20 @@ def test_made_up_words_go(heard: str, said: str) -> None:
 def test_any_text_can_be_cleaned(text: str) -> None:
     """Whatever comes, cleaning it again changes nothing more."""
     assert cleaned(cleaned(text)) == cleaned(text)
+
+
+def test_members_stand_for_their_class() -> None:
+    """Countries and currencies become what documents call them; other words stay."""
+    assert with_classes("Do you send it to South Korea?") == "Do you send it to another country?"
+    assert with_classes("I need some yen") == "I need foreign currency"
+    assert with_classes("Where is my order?") == "Where is my order?"
+
+
+def test_a_deadline_is_no_opening_day() -> None:
+    """ "Tomorrow" is a weekday to ask hours for, "by tomorrow" is not."""
+    tuesday = date(2026, 11, 24)
+    assert with_weekdays("are you open tomorrow", tuesday) == "are you open wednesday"
+    assert with_weekdays("I need it by tomorrow", tuesday) == "I need it by tomorrow"
 
 
 @pytest.mark.parametrize("text", ["I would like to", "my account number is", "", "I want to book a repair for my"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.conversation.agent import Choice, Slot, SlotKind
-from edge.conversation.slots import fill, yes_or_no
+from edge.conversation.slots import fill, likely_yes_or_no, yes_or_no
 
 CARD = Slot(name="card", kind=SlotKind.DIGITS, digits=4)
 KIND = Slot(
@@ -70,7 +70,11 @@ def test_yes_and_no(text: str, answer: bool | None) -> None:  # noqa: FBT001
         ("debit", "debit card"),
         ("It's a Visa.", "credit card"),
         ("Okay, dub it.", "debit card"),
+        ("Debbie card", "debit card"),
+        ("debts cart", "debit card"),
+        ("Ebiza.", "credit card"),
         ("the green one", None),
+        ("I don't know", None),
         ("what does a card cost", None),
     ],
 )
@@ -78,6 +82,34 @@ def test_choices(text: str, value: str | None) -> None:
     """A choice is taken by any of its words."""
     filled = fill(KIND, text)
     assert (filled.value if filled is not None else None) == value
+
+
+DAY = Slot(
+    name="day",
+    kind=SlotKind.CHOICE,
+    choices=tuple(Choice(value=day) for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")),
+)
+
+
+@pytest.mark.parametrize(("text", "value"), [("Wensday", "Wednesday"), ("Fry day.", "Friday"), ("Sunday", None)])
+def test_another_word_is_not_the_nearest_choice(text: str, value: str | None) -> None:
+    """Sunday is no misheard Monday."""
+    filled = fill(DAY, text)
+    assert (filled.value if filled is not None else None) == value
+
+
+@pytest.mark.parametrize(("text", "answer"), [("Yet.", True), ("know", False), ("yet another question", None)])
+def test_an_answer_of_one_word_may_be_misheard(text: str, answer: bool | None) -> None:  # noqa: FBT001
+    """ "Yet" confirms, but does not consent."""
+    assert likely_yes_or_no(text) is answer
+    assert yes_or_no("yet") is None
+
+
+def test_a_second_half_said_twice_is_one_half() -> None:
+    """ "Two eight" ... "6 1 6 1" is 2861."""
+    filled = fill(CARD, "6 1 6 1", "28")
+    assert filled is not None
+    assert filled.value == "2861"
 
 
 def test_an_amount_must_be_alone() -> None:

@@ -16,7 +16,7 @@ from edge.knowledge.examples import Example, ExampleIndex
 from edge.knowledge.items import Item, load_items
 from edge.knowledge.mentions import SURE, Names
 from edge.knowledge.vectors import embed_texts
-from edge.knowledge.words import sound, stem, words
+from edge.knowledge.words import rough, sound, stem, words
 
 PRODUCTS = Path(__file__).parents[3] / "edge/tenants/volt-electronics/knowledge/products.csv"
 TODAY = date(2026, 11, 24)
@@ -63,6 +63,10 @@ def _item(name: str, *, valid_from: date | None = None, valid_until: date | None
         ("a robo vac", "robovac-2"),
         ("the orbit nine plus", "orbit-9-plus"),
         ("novabook 15", "novabook-15"),
+        ("the pulse many", "pulse-mini"),
+        ("a robo back", "robovac-2"),
+        ("the door card", "doorguard"),
+        ("the temple watch", "tempo-watch"),
     ],
 )
 def test_names_are_found_as_they_are_heard(heard: str, item: str) -> None:
@@ -112,6 +116,15 @@ async def test_vectors_are_computed_once(tmp_path: Path) -> None:
     assert second.asked[-2:] == ["a b", "c e"]
 
 
+def test_a_misheard_word_counts_as_the_known_one() -> None:
+    """ "Cart" is read as "card", which is known; a short or foreign word is not."""
+    index = ExampleIndex([Example(key="a", text="tap the card")], np.ones((1, 1), dtype=np.float32))
+    vector = np.zeros(1, dtype=np.float32)
+    assert index.search("my cart", vector)[0].lexical > 0
+    assert 0 < index.known_share("cart") < index.known_share("card")
+    assert index.known_share("bitcoin") == 0
+
+
 def test_an_empty_index_finds_nothing() -> None:
     """An agent without knowledge is possible."""
     index = ExampleIndex([], np.zeros((0, 4), dtype=np.float32))
@@ -136,3 +149,4 @@ def test_any_word_has_a_stem_and_a_sound(text: str) -> None:
     for word in words(text):
         assert len(stem(word)) <= len(word) + 1
         sound(word)
+        rough(word)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.turn.dictation import DigitEntry, amount_in, digits_in
+from edge.turn.dictation import DigitEntry, amount_in, digits_in, expected_digits_in
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -45,6 +45,40 @@ WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 def test_digits_are_read_however_they_are_written(text: str, digits: str) -> None:
     """What callers say and recognisers make of it."""
     assert digits_in(text) == digits
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "digits"),
+    [
+        ("2A.", 4, "28"),
+        ("to ate", 4, "28"),
+        ("for won", 2, "41"),
+        ("oh tree niner", 3, "039"),
+        ("7a 8 7 6 2", 6, "788762"),
+        ("3.02. 917", 6, "302917"),
+        ("4:27", 4, "427"),
+        ("No, its 1 9 4 5.", 4, "1945"),
+        ("no, it's 1945", 4, "1945"),
+        ("double seven sex o", 4, "7760"),
+        ("the last four digits are 3 0 6 6", 4, "3066"),
+        ("5 5 5 5 2 1 3 4 4 7 8", 10, "5552134478"),
+        ("8 5 3 2 2 0. 8 5 3 2 2 0.", 6, "853220"),
+        ("What does a new one cost?", 4, ""),
+        ("I have two of them", 4, ""),
+        ("for what", 4, ""),
+        ("not for me", 4, ""),
+    ],
+)
+def test_what_sounds_like_a_digit_is_one_where_digits_are_expected(text: str, wanted: int, digits: str) -> None:
+    """Homophones, glued letters and numbers said twice; questions stay questions."""
+    assert expected_digits_in(text, wanted) == digits
+
+
+@given(st.text(alphabet="0123456789 abeort", max_size=40), st.integers(1, 12))
+def test_expected_digits_are_digits(text: str, wanted: int) -> None:
+    """Whatever was heard."""
+    found = expected_digits_in(text, wanted)
+    assert found.isdecimal() or not found
 
 
 @given(st.text(alphabet="0123456789", min_size=1, max_size=16), st.sampled_from([" ", ", ", "-", ". "]))
