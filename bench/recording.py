@@ -3,7 +3,7 @@
 Owns the ear of the bench: level per frame, the adaptive floor, where speech begins and ends. It knows samples and
 seconds, not scenarios or calls (`bench.exchange` pairs the two sides).
 
-Method. The level of every 10 ms frame is compared with a floor that follows the quietest tenth of the six seconds
+Method. The level of every 10 ms frame is compared with a floor that follows the quietest twentieth of the ten seconds
 around it, so that comfort noise or a noisy line raises the bar. A stretch is speech when it holds 30 ms well above
 the floor; its ends are then looked for outwards at a lower bar, and inside the border frame in steps of 2.5 ms,
 because whole frames would make a pause between two speakers look up to 20 ms shorter than it is. Mu-law idle codes
@@ -21,8 +21,8 @@ from bench.errors import RecordingError
 
 HOP_MS = 10
 STEPS_PER_HOP = 4  # 2.5 ms
-FLOOR_WINDOW_S = 6.0
-FLOOR_PERCENTILE = 10
+FLOOR_WINDOW_S = 10.0
+FLOOR_PERCENTILE = 5
 # A digital line is silent to the last bit; a floor lower than this would call dither speech.
 QUIETEST_FLOOR_DBFS = -68.0
 # A floor above this is speech that fills the whole window, not noise.
