@@ -4,7 +4,7 @@ Theory of operation. A call is OFFERED when its leg arrives and nothing has been
 is held does it become CONNECTING: the media path is built and then the leg is answered. In TALKING the agent and the
 caller share the floor (edge.turn.floor rules there). A transfer leaves TALKING for TRANSFERRING, where the caller
 still is ours and hears hold audio; it ends WITH_HUMAN or back in TALKING. CLOSING lets the goodbye drain; from every
-state the caller may hang up, and whatever breaks leads to ENDED with the outcome that the record shows.
+state the caller may hang up, and whatever breaks leads to ENDED; the record is closed there in any case.
 
 Each entry maps (state, event) to (next state, actions). What is not in the table is a bug of ours: `advance` raises
 IllegalTransitionError and nothing changes.
@@ -44,38 +44,34 @@ class CallEvent(StrEnum):
 class CallAction(StrEnum):
     """What the shell does on a transition, in order."""
 
-    CONNECT_MEDIA = auto()
     GREET = auto()
-    RESUME_CONVERSATION = auto()
-    LEAVE_TO_HUMAN = auto()
     REFUSE_CONGESTION = auto()
     REFUSE_UNALLOCATED = auto()
     HANG_UP = auto()
     HANG_UP_FAILED = auto()
-    CLOSE_RECORD = auto()
 
 
 _S, _E, _A = CallState, CallEvent, CallAction
 Transition = tuple[CallState, tuple[CallAction, ...]]
 
 TRANSITIONS: dict[tuple[CallState, CallEvent], Transition] = {
-    (_S.OFFERED, _E.SLOT_TAKEN): (_S.CONNECTING, (_A.CONNECT_MEDIA,)),
+    (_S.OFFERED, _E.SLOT_TAKEN): (_S.CONNECTING, ()),
     (_S.OFFERED, _E.SLOT_REFUSED): (_S.ENDED, (_A.REFUSE_CONGESTION,)),
     (_S.OFFERED, _E.NUMBER_UNKNOWN): (_S.ENDED, (_A.REFUSE_UNALLOCATED,)),
     (_S.CONNECTING, _E.ANSWERED): (_S.TALKING, (_A.GREET,)),
     (_S.TALKING, _E.TRANSFER_STARTED): (_S.TRANSFERRING, ()),
     (_S.TALKING, _E.GOODBYE_STARTED): (_S.CLOSING, ()),
-    (_S.TRANSFERRING, _E.TRANSFER_CONNECTED): (_S.WITH_HUMAN, (_A.LEAVE_TO_HUMAN,)),
-    (_S.TRANSFERRING, _E.TRANSFER_FAILED): (_S.TALKING, (_A.RESUME_CONVERSATION,)),
-    (_S.WITH_HUMAN, _E.HUMAN_FINISHED): (_S.ENDED, (_A.CLOSE_RECORD,)),
-    (_S.CLOSING, _E.GOODBYE_HEARD): (_S.ENDED, (_A.HANG_UP, _A.CLOSE_RECORD)),
+    (_S.TRANSFERRING, _E.TRANSFER_CONNECTED): (_S.WITH_HUMAN, ()),
+    (_S.TRANSFERRING, _E.TRANSFER_FAILED): (_S.TALKING, ()),
+    (_S.WITH_HUMAN, _E.HUMAN_FINISHED): (_S.ENDED, ()),
+    (_S.CLOSING, _E.GOODBYE_HEARD): (_S.ENDED, (_A.HANG_UP,)),
     **{
-        (state, _E.CALLER_HUNG_UP): (_S.ENDED, (_A.CLOSE_RECORD,))
+        (state, _E.CALLER_HUNG_UP): (_S.ENDED, ())
         for state in (_S.CONNECTING, _S.TALKING, _S.TRANSFERRING, _S.WITH_HUMAN, _S.CLOSING)
     },
     (_S.OFFERED, _E.CALLER_HUNG_UP): (_S.ENDED, ()),
     **{
-        (state, _E.FAILED): (_S.ENDED, (_A.HANG_UP_FAILED, _A.CLOSE_RECORD))
+        (state, _E.FAILED): (_S.ENDED, (_A.HANG_UP_FAILED,))
         for state in (_S.OFFERED, _S.CONNECTING, _S.TALKING, _S.TRANSFERRING, _S.WITH_HUMAN, _S.CLOSING)
     },
 }

@@ -36,7 +36,9 @@ def test_nothing_is_answered_without_a_slot() -> None:
     assert into_connecting == [(CallState.OFFERED, CallEvent.SLOT_TAKEN)]
 
 
-def test_every_answered_call_closes_its_record() -> None:
-    for (state, _), (following, actions) in TRANSITIONS.items():
-        if following is CallState.ENDED and state is not CallState.OFFERED:
-            assert CallAction.CLOSE_RECORD in actions
+def test_only_calls_that_failed_or_said_goodbye_are_hung_up_by_us() -> None:
+    for (_, event), (_, actions) in TRANSITIONS.items():
+        if CallAction.HANG_UP in actions:
+            assert event is CallEvent.GOODBYE_HEARD
+        if CallAction.HANG_UP_FAILED in actions:
+            assert event is CallEvent.FAILED
