@@ -14,12 +14,12 @@ class WorkerSection(Section):
 
 class AsteriskSection(Section):
     url: str = Field(pattern=r"^http://", description="ARI and media websocket of the node's Asterisk")
-    user: str
-    password_file: Path
+    user: str = Field(description="user of ARI")
+    password_file: Path = Field(description="file that holds the user's password")
 
 
 class InferenceSection(Section):
-    socket: Path
+    socket: Path = Field(description="unix socket of the inference service")
 
 
 class TenantsSection(Section):
@@ -27,12 +27,12 @@ class TenantsSection(Section):
 
 
 class SlotsSection(Section):
-    directory: Path
+    directory: Path = Field(description="folder of slot files, shared by all workers of the node")
     capacity: int = Field(ge=1, le=1000, description="calls at once on this node, over all workers")
 
 
 class RecordsSection(Section):
-    directory: Path
+    directory: Path = Field(description="folder of the tenants' databases")
     subject_key_file: Path = Field(description="key of the HMAC that names callers")
 
 
@@ -46,7 +46,7 @@ class ModelsSection(Section):
 
 
 class WebSection(Section):
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="address the page is served on")
     port: int = Field(ge=0, le=65535, description="page, WebRTC signalling and /metrics")
 
 
