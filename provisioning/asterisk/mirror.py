@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-DEFAULT_MIRROR = "http://mirror.example/debian"
+from provisioning.asterisk.errors import AsteriskImageError
+
 APT_DIRECTORY = Path("/etc/apt")
 
 
 def find_mirror(apt_directory: Path = APT_DIRECTORY) -> str:
-    """Return the first source of Debian's main archive, or Debian's own mirror."""
+    """Return the first source of Debian's main archive. Raises AsteriskImageError when apt has none."""
     files = [apt_directory / "sources.list", *sorted((apt_directory / "sources.list.d").glob("*"))]
     for file in files:
         if file.is_file() and file.suffix in {".list", ".sources"}:
@@ -18,7 +19,10 @@ def find_mirror(apt_directory: Path = APT_DIRECTORY) -> str:
             for uri in uris:
                 if is_main_archive(uri):
                     return uri.rstrip("/")
-    return DEFAULT_MIRROR
+    raise AsteriskImageError(
+        f"{apt_directory} names no Debian archive to build Asterisk from",
+        hint="add a line `deb <mirror>/debian <release> main` to /etc/apt/sources.list",
+    )
 
 
 def is_main_archive(uri: str) -> bool:

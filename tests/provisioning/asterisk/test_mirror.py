@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.asterisk.mirror import DEFAULT_MIRROR, find_mirror
+from provisioning.asterisk.errors import AsteriskImageError
+from provisioning.asterisk.mirror import find_mirror
 
 
 def test_deb822_source_is_found(tmp_path: Path) -> None:
@@ -24,12 +25,6 @@ def test_deb822_source_is_found(tmp_path: Path) -> None:
         ("deb http://mirror.example/debian bookworm main", "http://mirror.example/debian"),
         ("deb [arch=amd64 signed-by=/x.gpg] https://m.example/pub/debian sid main", "https://m.example/pub/debian"),
         ("deb [ arch=amd64 ] http://mirror.example/debian sid main", "http://mirror.example/debian"),
-        ("# deb http://mirror.example/debian bookworm main", DEFAULT_MIRROR),
-        ("deb-src http://mirror.example/debian bookworm main", DEFAULT_MIRROR),
-        ("deb http://packages.example/cloud stable main", DEFAULT_MIRROR),
-        ("deb cdrom:[Debian]/ bookworm main", DEFAULT_MIRROR),
-        ("deb", DEFAULT_MIRROR),
-        ("deb [arch=amd64", DEFAULT_MIRROR),
     ],
 )
 def test_one_line_source(tmp_path: Path, line: str, found: str) -> None:
@@ -38,6 +33,19 @@ def test_one_line_source(tmp_path: Path, line: str, found: str) -> None:
     assert find_mirror(tmp_path) == found
 
 
-def test_machine_without_sources_uses_debians_own(tmp_path: Path) -> None:
-    """No file, no mirror to take over."""
-    assert find_mirror(tmp_path) == DEFAULT_MIRROR
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# deb http://mirror.example/debian bookworm main",
+        "deb-src http://mirror.example/debian bookworm main",
+        "deb http://packages.example/cloud stable main",
+        "deb cdrom:[Debian]/ bookworm main",
+        "deb",
+        "deb [arch=amd64",
+    ],
+)
+def test_a_machine_without_a_debian_source_is_told_to_add_one(tmp_path: Path, line: str) -> None:
+    (tmp_path / "sources.list").write_text(line)
+    with pytest.raises(AsteriskImageError) as refused:
+        find_mirror(tmp_path)
+    assert "sources.list" in refused.value.hint
