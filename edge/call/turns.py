@@ -35,6 +35,8 @@ PLAYOUT_TRIES = 20
 # People leave up to 2 s between groups of digits they key in.
 DIGITS_DONE_AFTER_S = 2.5
 END_OF_DIGITS = "#"
+# "All right ... thank you so much": a goodbye or a transfer cannot be taken back, so it waits for a longer silence.
+FINAL_SILENCE_S = 0.45
 # Below this an echo of ours is nothing that could be taken for words.
 AUDIBLE_ECHO_DB = -40.0
 # Words of a sound over our speech are waited for this long; recognition takes 0.1 s, and 0.3 s on a busy node.
@@ -242,6 +244,12 @@ class TurnTaking:
         else:
             is_complete = prepared.reply.is_complete
             required_s = endpointer.required_silence_s(prepared.heard, is_complete=is_complete, expectation=expectation)
+        if (
+            prepared is not None
+            and prepared.reply is not None
+            and isinstance(prepared.reply.action, Escalate | EndCall)
+        ):
+            required_s = max(required_s, FINAL_SILENCE_S)
         if self._parts.activity.silence_s >= required_s:
             self._end_turn()
 
