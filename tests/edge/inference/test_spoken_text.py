@@ -1,7 +1,7 @@
 """Everything with digits or signs is read as a person would read it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.inference.spoken_text import digit_words, number_words, ordinal_words, spoken, year_words
@@ -41,6 +41,7 @@ def test_text_is_read_properly(text: str, words: str) -> None:
     assert spoken(text) == words
 
 
+@example("##0")
 @given(st.text(alphabet="ab $€£0123456789.,:-/%#&@AB()\n", max_size=40))
 def test_no_digit_or_currency_sign_is_left_and_reading_twice_changes_nothing(text: str) -> None:
     """Whatever comes in, the voice gets words."""
