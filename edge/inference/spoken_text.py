@@ -36,7 +36,7 @@ _GROUPED = re.compile(r"\b\d{1,3}(?:,\d{3})+\b")
 _DECIMAL = re.compile(r"\b(\d+)\.(\d+)\b")
 _RANGE = re.compile(r"\b(\d{1,3})\s?[-\u2013]\s?(\d{1,3})\b(?!-)")
 _DIGITS = re.compile(r"\d+")
-_HASH = re.compile(r"#+\s*(?=\w)")
+_HASH = re.compile(r"(?:#\s*)+(?=\w)")
 _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
