@@ -89,13 +89,20 @@ def calls(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 @bench.command()
 @scenario_option
+@click.option("--min-concurrency", type=click.IntRange(1, 1000), default=1, show_default=True)
 @click.option("--max-concurrency", type=click.IntRange(1, 1000), default=64, show_default=True)
 @click.option("--calls-each", type=click.IntRange(1, 10_000), help="calls per step; default: 3 per place, at least 12")
 @seed_option
 @state_option
 @json_option
-def capacity(
-    files: tuple[Path, ...], max_concurrency: int, calls_each: int | None, seed: int, state: Path, as_json: bool
+def capacity(  # noqa: PLR0913, PLR0917 - one parameter an option
+    files: tuple[Path, ...],
+    min_concurrency: int,
+    max_concurrency: int,
+    calls_each: int | None,
+    seed: int,
+    state: Path,
+    as_json: bool,
 ) -> None:
     """Find the highest concurrency at which P99 stays within 1000 ms and no call is dropped."""
     target = read_target(StateLayout(state.resolve()))
@@ -116,7 +123,7 @@ def capacity(
             p99_ms=times.get("p99"),
         )
 
-    best, points = find_capacity(at, at_most=max_concurrency)
+    best, points = find_capacity(at, at_most=max_concurrency, at_least=min_concurrency)
     rows = [{name: getattr(point, name) for name in Point.__slots__} | {"good": point.is_good} for point in points]
     if as_json:
         click.echo(json.dumps({"capacity": best, "p99_limit_ms": P99_LIMIT_MS, "curve": rows}))

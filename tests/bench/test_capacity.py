@@ -13,7 +13,7 @@ def point(concurrency: int, *, is_good: bool) -> Point:
 
 @given(st.integers(min_value=0, max_value=200), st.integers(min_value=1, max_value=128))
 def test_the_highest_good_concurrency_is_found(capacity: int, at_most: int) -> None:
-    """Whatever the capacity, it is found with a logarithm of measurements and none is repeated."""
+    """Whatever the capacity, it is found to an eighth, with a logarithm of measurements and none repeated."""
     asked: list[int] = []
 
     def measure(concurrency: int) -> Point:
@@ -21,7 +21,8 @@ def test_the_highest_good_concurrency_is_found(capacity: int, at_most: int) -> N
         return point(concurrency, is_good=concurrency <= capacity)
 
     found, points = find_capacity(measure, at_most=at_most)
-    assert found == min(capacity, at_most)
+    truth = min(capacity, at_most)
+    assert 0 <= truth - found < max(1, found // 8)
     assert len(asked) == len(set(asked)) == len(points) <= 16
     assert max(asked) <= at_most
 
