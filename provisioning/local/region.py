@@ -27,7 +27,7 @@ from provisioning.local.layout import EXAMPLE_TENANTS, StateLayout, free_port, s
 from provisioning.local.process import Service, ServiceSpec, running
 
 # Two cores serve this many calls within the latency promise (`borough bench capacity`).
-DEFAULT_CAPACITY = 32
+DEFAULT_CAPACITY = 28
 DEFAULT_WORKERS = 2
 # Even ports only; every call needs two legs of two ports, and a drained port rests before it is used again.
 RTP_PORTS = 2_000
