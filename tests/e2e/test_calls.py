@@ -119,7 +119,7 @@ def test_a_call_survives_kill_9_of_inference(region: Target) -> None:
     (trace,) = calling.traces
     assert trace.is_script_done
     assert not is_dropped(trace)
-    until(lambda: spoken_turns(region) == 2)
+    until(lambda: spoken_turns(region) >= 2)
     until(lambda: slots_in_use(region) == 0)
 
 
