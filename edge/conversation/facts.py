@@ -22,6 +22,8 @@ _MONTHS = {
 }  # fmt: skip
 
 
+# "$3 million"; numbers in words carry their scale already.
+_SCALES = {"thousand": 1_000, "million": 1_000_000}
 _RELATIVE_MINUTES = {("half", "past"): 30, ("quarter", "past"): 15, ("quarter", "to"): -15}
 
 
@@ -100,7 +102,8 @@ def _fact_at(items: list[Token], position: int) -> tuple[Fact | None, int]:
 
 def _money_at(items: list[Token], position: int) -> tuple[Fact | None, int]:
     if items[position] == "$" and (amount := _number(items, position + 1)) is not None:
-        return Fact(kind=FactKind.MONEY, value=_cents(amount)), 2
+        scale = _SCALES.get(_word(items, position + 2))
+        return Fact(kind=FactKind.MONEY, value=_cents(amount * (scale or 1))), 3 if scale else 2
     amount = _number(items, position)
     if amount is None:
         return None, 0

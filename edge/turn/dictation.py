@@ -1,13 +1,10 @@
-"""Numbers in answers: digits that a caller speaks or presses, and amounts of money.
+"""Numbers in answers: the digits that a caller speaks.
 
 Recognisers write the same ten digits in many ways ("four, two, seven.", "427 709", "$4,277.09", "4 2 7-7"), so
 spoken answers are read word by word. Tables are per language; "en" exists.
 """
 
 import re
-from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Self
 
 from edge.turn.words import lowered, word_set
 
@@ -236,68 +233,3 @@ class _RunReader:
                 self._at += 1
             return _TENS[word] + unit
         return _UNITS.get(word, _TEENS.get(word, 0))
-
-
-_WORD_AMOUNT = re.compile(
-    r"(?P<whole>.+?)\s+(?:us\s+)?(?:dollars?|bucks?|pounds?|euros?)(?:\s+(?:and\s+)?(?P<cents>.+?)\s+(?:cents?|pence|p))?\b"
-)
-_CENTS_ONLY = re.compile(r"(?P<cents>.+?)\s+(?:cents?|pence)\b")
-_WRITTEN_AMOUNT = re.compile(r"[$£€]\s*(\d+(?:,\d{3})*(?:\.\d+)?)(?:\s*(thousand|million))?")
-_PLAIN_NUMERAL = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
-
-
-def amount_in(text: str) -> Decimal | None:
-    """The first amount said in `text`: "two hundred fifty dollars and ten cents" gives 250.10."""
-    lowered = text.lower().replace("-", " ")
-    written = _WRITTEN_AMOUNT.search(lowered)
-    if written:
-        return Decimal(written[1].replace(",", "")) * _SCALES.get(written[2] or "", 1)
-    spoken = _WORD_AMOUNT.search(lowered)
-    if spoken:
-        whole, cents = _last_number(spoken["whole"]), _last_number(spoken["cents"] or "")
-        return None if whole is None else whole + (cents or Decimal(0)) / 100
-    only_cents = _CENTS_ONLY.search(lowered)
-    if only_cents:
-        cents = _last_number(only_cents["cents"])
-        return None if cents is None else cents / 100
-    return _last_number(lowered)
-
-
-def _last_number(text: str) -> Decimal | None:
-    numerals = _PLAIN_NUMERAL.findall(text)
-    words = _tokens(text)
-    if numerals and not any(word in _SCALES or word == "hundred" for word in words):
-        return Decimal(numerals[-1].replace(",", ""))
-    whole, point, fraction = text.partition(" point ")
-    runs = _runs(_tokens(whole))
-    if not runs:
-        return None
-    # Amounts are one number each: "nineteen fifty" is read as digits, 1950.
-    value = Decimal(_RunReader(runs[-1]).read() or 0)
-    decimals = digits_in(fraction) if point else ""
-    return value + Decimal(f"0.{decimals}") if decimals else value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DigitEntry:
-    """Digits given so far in one answer, spoken and pressed, in the order they came."""
-
-    digits: str = ""
-    is_terminated: bool = field(default=False)
-    """The caller pressed '#': there is no more to come."""
-
-    def spoken(self, text: str) -> Self:
-        """This entry with the digits said in `text` added."""
-        return type(self)(digits=self.digits + digits_in(text), is_terminated=self.is_terminated)
-
-    def pressed(self, digit: str) -> Self:
-        """This entry with a DTMF digit added; '#' ends it, '*' starts it anew, A-D are not part of answers."""
-        if digit == "#":
-            return type(self)(digits=self.digits, is_terminated=True)
-        if digit == "*":
-            return type(self)()
-        return type(self)(digits=self.digits + digit if digit.isdecimal() else self.digits)
-
-    def is_complete(self, wanted: int | None) -> bool:
-        """Whether `wanted` digits (None: any count, then only '#' tells) are there."""
-        return self.is_terminated or (wanted is not None and len(self.digits) >= wanted)

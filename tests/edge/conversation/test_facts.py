@@ -79,3 +79,28 @@ def test_any_text_has_facts_or_none(text: str) -> None:
     facts_in(text)
     with_numerals(text)
     amount_in(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("two hundred fifty dollars", "250"),
+        ("two hundred and fifty dollars and thirty cents", "250.30"),
+        ("$4,277.09", "4277.09"),
+        ("$3 million", "3000000"),
+        ("twelve hundred dollars", "1200"),
+        ("I'd like to pay 40 dollars", "40"),
+        ("a thousand dollars", "1000"),
+        ("fifty cents", "0.50"),
+        ("five point five", "5.5"),
+        ("a hundred and five euros", "105"),
+    ],
+)
+def test_amounts(text: str, amount: str) -> None:
+    """Amounts as callers say them."""
+    assert amount_in(text) == Decimal(amount)
+
+
+def test_no_amount() -> None:
+    """No number, no amount."""
+    assert amount_in("I don't know") is None

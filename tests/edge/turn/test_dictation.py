@@ -1,12 +1,10 @@
 """Spoken and pressed numbers."""
 
-from decimal import Decimal
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.turn.dictation import DigitEntry, amount_in, digits_in, expected_digits_in
+from edge.turn.dictation import digits_in, expected_digits_in
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -92,46 +90,9 @@ def test_single_digits_survive_any_separator(digits: str, separator: str) -> Non
 def test_any_text_is_read_without_failing(text: str) -> None:
     """Recognisers write anything."""
     assert digits_in(text).isdecimal() or digits_in(text) == ""
-    amount_in(text)
 
 
 @given(st.lists(st.sampled_from([*WORDS, "hundred", "thousand", "and", "double", "forty", "ten", "oh", "to", "7"])))
 def test_any_row_of_number_words_is_read_without_failing(words: list[str]) -> None:
     """Nonsense numbers give some digits or none."""
     digits_in(" ".join(words))
-
-
-@pytest.mark.parametrize(
-    ("text", "amount"),
-    [
-        ("two hundred fifty dollars", "250"),
-        ("two hundred and fifty dollars and thirty cents", "250.30"),
-        ("$4,277.09", "4277.09"),
-        ("$3 million", "3000000"),
-        ("twelve hundred dollars", "1200"),
-        ("I'd like to pay 40 dollars", "40"),
-        ("a thousand dollars", "1000"),
-        ("fifty cents", "0.50"),
-        ("five point five", "5.5"),
-        ("a hundred and five euros", "105"),
-    ],
-)
-def test_amounts(text: str, amount: str) -> None:
-    """Amounts as callers say them."""
-    assert amount_in(text) == Decimal(amount)
-
-
-def test_no_amount() -> None:
-    """No number, no amount."""
-    assert amount_in("I don't know") is None
-
-
-def test_spoken_and_pressed_digits_join_in_order() -> None:
-    """A caller may say half and press half; '#' ends, '*' begins anew."""
-    entry = DigitEntry().spoken("four two").pressed("7").spoken("oh nine")
-    assert entry.digits == "42709"
-    assert entry.is_complete(5)
-    assert not entry.is_complete(None)
-    assert entry.pressed("#").is_complete(8)
-    assert entry.pressed("*") == DigitEntry()
-    assert entry.pressed("A") == entry

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.turn.heard import Clip, HeardSpeech, heard_text
+from edge.turn.heard import Clip, heard_text
 
 CLIPS = [
     Clip(mark="a", text="We open at nine.", samples=16_000),
@@ -35,26 +35,3 @@ def test_heard_text_is_a_prefix_of_whole_words_that_only_grows(
     later = heard_text(clips, heard + more).split()
     assert words == later[: len(words)]
     assert heard_text(clips, sum(clip.samples for clip in clips)).split() == everything
-
-
-def test_marks_count_their_clips_and_all_before_them() -> None:
-    """A mark that was missed is covered by the next."""
-    speech = HeardSpeech()
-    for clip in CLIPS:
-        speech.sent(clip)
-    speech.reached("b")
-    assert speech.is_finished
-    assert speech.text == "We open at nine. On Sunday we are closed."
-    assert speech.was_heard("a")
-
-
-def test_flushing_counts_the_running_clip_in_part() -> None:
-    """Half of the first clip: its first words; a late mark of a flushed clip changes nothing."""
-    speech = HeardSpeech()
-    for clip in CLIPS:
-        speech.sent(clip)
-    assert speech.current == CLIPS[0]
-    assert speech.stopped(9_000) == "We open"
-    speech.reached("a")
-    assert speech.text == "We open"
-    assert not speech.was_heard("a")
