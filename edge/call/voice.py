@@ -39,7 +39,7 @@ class SpokenClip:
         text, so that the words of its end never count too early."""
         guessed = int(len(self.text) * SAMPLES_PER_CHARACTER)
         samples = self.total_samples if self.is_sent else max(self.total_samples, guessed)
-        return Clip(mark="", text=self.text, samples=samples)
+        return Clip(text=self.text, samples=samples)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,7 @@
 """What the caller really heard of what we said: the only text that may enter the history.
 
-A clip counts whole once its mark was reached; the clip that was playing when we stopped counts in proportion to the
-samples played, rounded down to whole words: claiming too little makes us repeat ourselves, claiming too much makes us
-believe the caller knows something.
+A clip counts in proportion to the samples played, rounded down to whole words: claiming too little makes us repeat
+ourselves, claiming too much makes us believe the caller knows something.
 """
 
 from collections.abc import Iterable
@@ -11,9 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """A piece of our speech sent to the caller: its mark, its words, and its length in samples."""
+    """A piece of our speech sent to the caller: its words, and its length in samples."""
 
-    mark: str
     text: str
     samples: int
 

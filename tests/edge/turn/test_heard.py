@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from edge.turn.heard import Clip, heard_text
 
 CLIPS = [
-    Clip(mark="a", text="We open at nine.", samples=16_000),
-    Clip(mark="b", text="On Sunday we are closed.", samples=24_000),
+    Clip(text="We open at nine.", samples=16_000),
+    Clip(text="On Sunday we are closed.", samples=24_000),
 ]
 TEXTS = st.text(alphabet="abc .,", max_size=40).map(lambda text: " ".join(text.split()))
 
@@ -28,7 +28,7 @@ def test_heard_text_is_a_prefix_of_whole_words_that_only_grows(
     spoken: list[tuple[str, int]], heard: int, more: int
 ) -> None:
     """Never a word that was not said, never a part of one, never less after hearing more."""
-    clips = [Clip(mark=str(i), text=text, samples=samples) for i, (text, samples) in enumerate(spoken)]
+    clips = [Clip(text=text, samples=samples) for text, samples in spoken]
     everything = " ".join(clip.text for clip in clips).split()
     words = heard_text(clips, heard).split()
     assert words == everything[: len(words)]
