@@ -7,9 +7,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 BOROUGH := $(VENV)/bin/borough
 SYSTEM_PACKAGES := $(shell grep -v '^\#' images/dev-packages.txt)
-STUBS := contract/inference_pb2.py
 
-.PHONY: help setup demo test check format bench clean lock
+.PHONY: help setup demo test check format bench clean lock stubs
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +37,10 @@ lock: .state/python.done ## Write requirements.lock anew from pyproject.toml
 .state/setup.done: .state/python.done provisioning/models/registry.toml images/asterisk/packages.txt
 	@$(BOROUGH) setup
 	@touch $@
+
+stubs: .state/python.done ## Write the stubs of contract/*.proto anew
+	@PATH=$(VENV)/bin:$$PATH $(PYTHON) -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. contract/*.proto
+	@rm -f contract/uplink_pb2_grpc.py* contract/downlink_pb2_grpc.py*
 
 demo: setup ## One region on this machine: a real SIP call, then a WebRTC call, printed with their latencies
 	@$(BOROUGH) demo

@@ -1,0 +1,113 @@
+"""Every NATS subject, stream, bucket and account of Borough. Nothing else in the project formats one.
+
+A region has two accounts. `REGION` holds what must not leave (calls, sessions, replicas of records) and is bound to
+nothing outside. `BORDER` holds only what may cross; the leaf link is bound to it, and the hub grants that link exactly
+the subjects below. The hub has one account, `CENTRAL`.
+"""
+
+HUB_DOMAIN = "hub"
+HUB_ACCOUNT = "CENTRAL"
+REGION_ACCOUNT = "REGION"
+BORDER_ACCOUNT = "BORDER"
+SYSTEM_ACCOUNT = "SYS"
+
+
+# --- up: from a region to the hub ---------------------------------------------------------------------------------
+def rollup(region: str, node: str) -> str:
+    """`uplink.Rollup`."""
+    return f"up.{region}.rollup.{node}"
+
+
+def ack(region: str, node: str) -> str:
+    """`uplink.Ack`."""
+    return f"up.{region}.ack.{node}"
+
+
+def health(region: str, node: str) -> str:
+    """`uplink.Health`."""
+    return f"up.{region}.health.{node}"
+
+
+def ping(region: str, node: str) -> str:
+    """Request whose empty answer proves that the hub's services hear the node."""
+    return f"up.{region}.ping.{node}"
+
+
+def up(region: str) -> str:
+    """All that a region may say to the hub."""
+    return f"up.{region}.>"
+
+
+# --- down: from the hub to a region -------------------------------------------------------------------------------
+def bundle(region: str) -> str:
+    """`downlink.BundleMessage`."""
+    return f"down.{region}.config.bundle"
+
+
+def config_beat(region: str) -> str:
+    """`downlink.Beat` in the configuration stream."""
+    return f"down.{region}.config.beat"
+
+
+def knowledge(region: str, tenant: str) -> str:
+    """`downlink.KnowledgeMessage`."""
+    return f"down.{region}.knowledge.{tenant}"
+
+
+def knowledge_beat(region: str) -> str:
+    """`downlink.Beat` in the knowledge stream; beside the tenants' subjects, so that no tenant can be named so."""
+    return f"down.{region}.knowledge-beat"
+
+
+def config_stream(region: str) -> str:
+    """Stream at the hub, mirrored under the same name in the region's BORDER account."""
+    return f"CONFIG_{region}"
+
+
+def knowledge_stream(region: str) -> str:
+    """Stream at the hub, mirrored under the same name in the region's BORDER account."""
+    return f"KNOWLEDGE_{region}"
+
+
+def snapshot_bucket(region: str) -> str:
+    """Object store of knowledge snapshots at the hub, mirrored under the same name in the region."""
+    return f"snapshots_{region}"
+
+
+def object_stream(bucket: str) -> str:
+    """The stream that carries an object store (ADR-20)."""
+    return f"OBJ_{bucket}"
+
+
+def config_subjects(region: str) -> list[str]:
+    return [f"down.{region}.config.>"]
+
+
+def knowledge_subjects(region: str) -> list[str]:
+    return [f"down.{region}.knowledge.>", knowledge_beat(region)]
+
+
+# --- streams and buckets that live at the hub only ----------------------------------------------------------------
+ROLLUP_STREAM = "ROLLUPS"
+ROLLUP_SUBJECTS = ("up.*.rollup.*",)
+# The newest of each node is enough.
+STATE_STREAM = "STATES"
+STATE_SUBJECTS = ("up.*.health.*", "up.*.ack.*")
+LEASE_BUCKET = "leases"
+HUB_REPLICA_BUCKET = "hub-records"
+
+# --- buckets that live in the REGION account only -----------------------------------------------------------------
+
+
+def replica_bucket(node: str) -> str:
+    """Object store that Litestream writes the databases of one node to."""
+    return f"records-{node}"
+
+
+def inbox(region: str, node: str) -> str:
+    """Prefix of a border connection's reply subjects; the hub may answer a region only there."""
+    return f"_INBOX.{region}.{node}"
+
+
+def inboxes(region: str) -> str:
+    return f"_INBOX.{region}.>"
