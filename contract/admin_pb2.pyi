@@ -487,7 +487,7 @@ class NodeStatus(_message.Message):
     """Since the last health message; the node is "silent" when it is older than three periods."""
     is_silent: _builtins.bool
     is_drifted: _builtins.bool
-    """Runs another bundle or knowledge version than its region should."""
+    """Runs another bundle or knowledge version than its region should, by its newest acks and health."""
     @_builtins.property
     def health(self) -> _uplink_pb2.Health: ...
     @_builtins.property
@@ -583,18 +583,28 @@ class BuildHeader(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    IS_PATCH_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     source: _builtins.str
-    """The source that is replaced by the items that follow."""
+    """The source that the items belong to."""
+    is_patch: _builtins.bool
+    """False: the items that follow replace the source. True: they change it, everything else stays."""
+    @_builtins.property
+    def removals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a patch: ids of items to remove."""
+
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         source: _builtins.str = ...,
+        is_patch: _builtins.bool = ...,
+        removals: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_patch", b"is_patch", "removals", b"removals", "source", b"source", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
