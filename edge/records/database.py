@@ -49,6 +49,11 @@ def database_path(directory: Path, tenant: str) -> Path:
     return directory / f"{tenant}.sqlite3"
 
 
+def tenants_in(directory: Path) -> tuple[str, ...]:
+    """Whose records are in a folder."""
+    return tuple(sorted(path.stem for path in directory.glob("*.sqlite3") if TENANT_NAME.fullmatch(path.stem)))
+
+
 def load_migrations() -> tuple[Migration, ...]:
     """All steps, oldest first, numbered 1, 2, 3 without a gap."""
     folder = resources.files("edge.records") / "migrations"

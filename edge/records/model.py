@@ -57,7 +57,10 @@ class TurnTimings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRecord:
-    """One committed turn; `agent_text` holds only words that the caller heard."""
+    """One committed turn; `agent_text` holds only words that the caller heard.
+
+    `is_silent`: the reply was meant to be spoken, and no sound of it was made.
+    """
 
     call_id: str
     tenant: str
@@ -70,6 +73,7 @@ class TurnRecord:
     confidence: float | None = None
     citations: tuple[Citation, ...] = ()
     was_interrupted: bool = False
+    is_silent: bool = False
     timings: TurnTimings = TurnTimings()
 
 

@@ -1,6 +1,7 @@
 """SQL of the records: dataclasses to rows and back. Runs on whichever thread owns the connection."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import apsw
@@ -17,23 +18,28 @@ from edge.records.model import (
     TurnRecord,
     TurnTimings,
 )
+from edge.records.presence import RunId
 from edge.records.subjects import SubjectId
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UPSERT_CALL = """
-INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (call_id) DO UPDATE SET agent = excluded.agent, agent_version = excluded.agent_version,
   answered_at = excluded.answered_at, ended_at = excluded.ended_at, outcome = excluded.outcome,
-  hangup_cause = excluded.hangup_cause, reason = excluded.reason, first_audio_ms = excluded.first_audio_ms
+  hangup_cause = excluded.hangup_cause, reason = excluded.reason, first_audio_ms = excluded.first_audio_ms,
+  worker = excluded.worker
 """
+# A call ends once, however often its record is written.
+INSERT_ENDED = "INSERT INTO ended_calls (call_id) VALUES (?) ON CONFLICT (call_id) DO NOTHING"
 # Upserts and not REPLACE: REPLACE deletes the old row first, and its content with it (ON DELETE CASCADE).
 UPSERT_TURN = """
-INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (call_id, seq) DO UPDATE SET intent = excluded.intent, confidence = excluded.confidence,
   citations = excluded.citations, was_interrupted = excluded.was_interrupted, pause_seen_ms = excluded.pause_seen_ms,
   recognise_queue_ms = excluded.recognise_queue_ms, recognise_compute_ms = excluded.recognise_compute_ms,
-  understand_ms = excluded.understand_ms, audio_ready_ms = excluded.audio_ready_ms, sent_ms = excluded.sent_ms
+  understand_ms = excluded.understand_ms, audio_ready_ms = excluded.audio_ready_ms, sent_ms = excluded.sent_ms,
+  is_silent = excluded.is_silent
 """
 UPSERT_CONTENT = """
 INSERT INTO turn_contents VALUES (?, ?, ?, ?, ?)
@@ -46,11 +52,24 @@ WHERE call_id = ? ORDER BY seq
 """
 
 
-def write(connection: apsw.Connection, record: Record) -> None:
-    """Insert a record, or bring its row up to date."""
+# The last that is known of a call: it began, was answered, said something, or asked for a human.
+CLOSE_CALL = """
+UPDATE calls SET outcome = ?, hangup_cause = ?, reason = ?, ended_at = max(
+  started_at,
+  coalesce(answered_at, 0),
+  coalesce((SELECT max(began_at) FROM turns WHERE turns.call_id = calls.call_id), 0),
+  coalesce((SELECT max(began_at + took_ms) FROM transfers WHERE transfers.call_id = calls.call_id), 0))
+WHERE ended_at IS NULL AND worker IS ? RETURNING call_id
+"""
+
+
+def write(connection: apsw.Connection, record: Record, run: RunId) -> None:
+    """Insert a record of this run of a worker, or bring its row up to date."""
     match record:
         case CallRecord():
-            connection.execute(UPSERT_CALL, _call_row(record))
+            connection.execute(UPSERT_CALL, (*_call_row(record), run))
+            if record.ended_at is not None:
+                connection.execute(INSERT_ENDED, (record.call_id,))
         case TurnRecord():
             connection.execute(UPSERT_TURN, _turn_row(record))
             content = (record.call_id, record.seq, record.subject_id, record.caller_text, record.agent_text)
@@ -60,6 +79,22 @@ def write(connection: apsw.Connection, record: Record) -> None:
             connection.execute("INSERT INTO tool_runs VALUES (?, ?, ?, ?, ?, ?)", row)
         case TransferRecord():
             _write_transfer(connection, record)
+
+
+def read_open_runs(connection: apsw.Connection) -> tuple[str | None, ...]:
+    """The runs of workers that have calls open; None for calls of a release that did not say."""
+    runs = connection.execute("SELECT DISTINCT worker FROM calls WHERE ended_at IS NULL")
+    return tuple(_optional_text(run) for (run,) in runs)
+
+
+def close_calls_of(connection: apsw.Connection, runs: Sequence[str | None], *, reason: str) -> int:
+    """End the open calls of these runs as failed; returns how many."""
+    cause, count = HangupCause.TEMPORARY_FAILURE, 0
+    for run in runs:
+        for (call_id,) in connection.execute(CLOSE_CALL, (CallOutcome.FAILED, cause, reason, run)).fetchall():
+            connection.execute(INSERT_ENDED, (call_id,))
+            count += 1
+    return count
 
 
 def read_recent_calls(connection: apsw.Connection, limit: int) -> tuple[CallRecord, ...]:
@@ -139,6 +174,7 @@ def _turn_row(turn: TurnRecord) -> tuple[Cell, ...]:
         timings.understand_ms,
         timings.audio_ready_ms,
         timings.sent_ms,
+        int(turn.is_silent),
     )
 
 
@@ -156,7 +192,7 @@ def _write_transfer(connection: apsw.Connection, record: TransferRecord) -> None
 
 
 def _call(*row: Cell) -> CallRecord:
-    return CallRecord(
+    return CallRecord(  # the columns after these are no part of the record
         call_id=_text(row[0]),
         tenant=_text(row[1]),
         agent=_text(row[2]),
@@ -177,16 +213,17 @@ def _call(*row: Cell) -> CallRecord:
 def _turn(*row: Cell) -> TurnRecord:
     return TurnRecord(
         call_id=_text(row[0]),
-        tenant=_text(row[13]),
-        subject_id=SubjectId(_text(row[14])),
+        tenant=_text(row[14]),
+        subject_id=SubjectId(_text(row[15])),
         seq=_integer(row[1]),
         began_at=_moment(_integer(row[2])),
-        caller_text=_text(row[15]),
-        agent_text=_text(row[16]),
+        caller_text=_text(row[16]),
+        agent_text=_text(row[17]),
         intent=_optional_text(row[3]),
         confidence=row[4] if isinstance(row[4], float) else None,
         citations=tuple(Citation(item_id=item, version=version) for item, version in json.loads(_text(row[5]))),
         was_interrupted=bool(row[6]),
+        is_silent=bool(row[13]),
         timings=TurnTimings(
             pause_seen_ms=_optional_integer(row[7]),
             recognise_queue_ms=_optional_integer(row[8]),

@@ -13,6 +13,7 @@ StoreOverloadedError at its deadline. A record is either acknowledged or its err
 
 import asyncio
 import contextlib
+import errno
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,16 @@ from types import TracebackType
 from typing import Self
 
 import apsw
+import structlog
 
 from edge.records import rows
 from edge.records.database import DatabaseSettings, database_path, open_reader, open_writer
 from edge.records.errors import RecordsError, StoreClosedError, StoreOverloadedError, from_sqlite
 from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.orphans import close_orphans
+from edge.records.presence import Presence, RunId, forget_dead
+
+log = structlog.get_logger(__name__)
 
 GROUP_LIMIT = 256  # records in one transaction: bounds how long a group holds the write lock
 
@@ -90,6 +96,7 @@ class CallStore:
 
     def _run(self) -> None:
         with contextlib.closing(self._files):
+            self._files.prepare()
             is_last = False
             while not is_last:
                 group, is_last = self._take_group()
@@ -129,12 +136,26 @@ def _resolve(members: Sequence[_Pending], results: Sequence[RecordsError | None]
 
 
 class _Files:
-    """The writer thread's connections, one per tenant, opened when first needed."""
+    """The writer thread's presence and connections, one per tenant, opened when first needed."""
 
     def __init__(self, directory: Path, settings: DatabaseSettings) -> None:
         self._directory = directory
         self._settings = settings
+        self._presence = Presence(directory)
+        self._is_present = False
         self._open: dict[str, apsw.Connection] = {}
+
+    def prepare(self) -> None:
+        """Close what dead workers left open; a tenant whose records cannot be opened is told when it is written."""
+        try:
+            self._be_present()
+            closed = close_orphans(self._directory, self._settings)
+            forget_dead(self._directory)
+        except (RecordsError, OSError) as error:
+            log.error("orphans_not_closed", detail=str(error))  # noqa: TRY400 - the cause is in the message
+            return
+        if closed:
+            log.warning("orphans_closed", calls=closed)
 
     def write(self, tenant: str, records: Sequence[Record]) -> list[RecordsError | None]:
         """Write records as one transaction; one result each, None where it is on disk."""
@@ -149,11 +170,12 @@ class _Files:
             return [error] * len(records)
 
     def _write(self, tenant: str, path: Path, records: Sequence[Record]) -> list[RecordsError | None]:
+        self._be_present()
         if tenant not in self._open:
             self._open[tenant] = open_writer(path, self._settings)
         connection = self._open[tenant]
         connection.execute("BEGIN IMMEDIATE")
-        results = [_write_one(connection, record, path) for record in records]
+        results = [_write_one(connection, record, path, self._presence.run) for record in records]
         connection.execute("COMMIT")
         return results
 
@@ -162,16 +184,23 @@ class _Files:
         if connection is not None:
             connection.close(True)  # noqa: FBT003 - apsw's `force` is positional: an open transaction rolls back
 
+    def _be_present(self) -> None:
+        if not self._is_present:
+            self._presence.__enter__()
+            self._is_present = True
+
     def close(self) -> None:
         for tenant in list(self._open):
             self._forget(tenant)
+        if self._is_present:
+            self._presence.__exit__(None, None, None)
 
 
-def _write_one(connection: apsw.Connection, record: Record, path: Path) -> RecordsError | None:
+def _write_one(connection: apsw.Connection, record: Record, path: Path, run: RunId) -> RecordsError | None:
     # Not apsw's `with connection`: a full disk ends the whole transaction, and it then reports the lost savepoint.
     connection.execute("SAVEPOINT record")
     try:
-        rows.write(connection, record)
+        rows.write(connection, record, run)
         connection.execute("RELEASE record")
     except (apsw.ConstraintError, apsw.MismatchError) as error:
         connection.execute("ROLLBACK TO record; RELEASE record")
@@ -184,7 +213,8 @@ def _write_one(connection: apsw.Connection, record: Record, path: Path) -> Recor
 def _as_records_error(error: apsw.Error | OSError, path: Path) -> RecordsError:
     if isinstance(error, apsw.Error):
         return from_sqlite(error, path)
-    return from_sqlite(apsw.ReadOnlyError(str(error)), path)
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return from_sqlite((apsw.FullError if is_full else apsw.ReadOnlyError)(str(error)), path)
 
 
 class CallReader:

@@ -1,0 +1,61 @@
+"""Which runs of call workers are alive, so that the calls of a dead one can be closed.
+
+A run is an exclusive `flock` on a file of its own in `<records>/workers/`, taken before the first record is written
+and held for the life of the process. The kernel gives it back when the process dies, however it dies, and a run's
+name is never used twice. So a call that is still open is an orphan exactly when the lock of its run is free: no
+heartbeat to tune, no process id that another program may have got.
+"""
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import NewType, Self
+
+RunId = NewType("RunId", str)
+
+FOLDER = "workers"
+RUN_BYTES = 8
+
+
+class Presence:
+    """One run; alive inside the `with` block."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / FOLDER
+        self.run = RunId(secrets.token_hex(RUN_BYTES))
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._descriptor = os.open(self._directory / self.run, flags, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        (self._directory / self.run).unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def is_alive(directory: Path, run: str) -> bool:
+    """Whether a process still holds this run."""
+    try:
+        descriptor = os.open(directory / FOLDER / run, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def forget_dead(directory: Path) -> None:
+    """Remove the files of dead runs; a missing file says the same."""
+    for path in (directory / FOLDER).iterdir():
+        if not is_alive(directory, path.name):
+            path.unlink(missing_ok=True)
