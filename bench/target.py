@@ -1,7 +1,8 @@
 """What the bench knows of the region under test: the file that `borough up` writes, and nothing else.
 
-`node.sip` is the trunk; it accepts calls from 127.0.0.1 and rings humans at `carrier.sip_port`. The carrier itself is
-started by the bench for the time of a run. `node.sip` is null where Asterisk cannot be installed (WebRTC only).
+Of each node, `sip` is the trunk; it accepts calls from 127.0.0.1 and rings humans at `carrier.sip_port`. The carrier
+itself is started by the bench for the time of a run. `sip` is null where Asterisk cannot be installed (WebRTC only).
+Calls go to the first node.
 """
 
 from collections.abc import Mapping
@@ -92,7 +93,6 @@ class _Node(BaseModel):
     metrics: list[str] = []
     pids: _Pids
     records: Path
-    tenants: Path
     slots: Path
     capacity: int
     ari: _Ari | None = None
@@ -106,7 +106,8 @@ class _Carrier(BaseModel):
 
 
 class _Region(BaseModel):
-    node: _Node
+    tenants: Path
+    nodes: list[_Node]
     carrier: _Carrier
 
 
@@ -121,7 +122,7 @@ def read_target(layout: StateLayout | None = None) -> Target:
         region = _Region.model_validate(document)
     except ValidationError as error:
         raise RegionMissingError(f"region.json of another version: {error}") from error
-    node = region.node
+    node = region.nodes[0]
     host, _, port = (node.sip or "").partition(":")
     return Target(
         state=place,
@@ -132,8 +133,8 @@ def read_target(layout: StateLayout | None = None) -> Target:
             asterisk=node.pids.asterisk, inference=node.pids.inference, calls=tuple(node.pids.calls)
         ),
         records=node.records,
-        tenants=node.tenants,
-        numbers=numbers_of(node.tenants),
+        tenants=region.tenants,
+        numbers=numbers_of(region.tenants),
         capacity=node.capacity,
         slots=node.slots,
         ari=NodeAri(url=node.ari.url, user=node.ari.user, password=node.ari.password) if node.ari else None,

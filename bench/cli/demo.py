@@ -21,7 +21,8 @@ from bench.target import Target, read_target
 from bench.webrtc_caller import place_webrtc_call
 from provisioning.local.background import start_in_background, stop_background
 from provisioning.local.layout import DEFAULT_STATE, StateLayout
-from provisioning.local.region import RegionOptions, sip_is_possible
+from provisioning.local.machine import MachineOptions
+from provisioning.local.node import sip_is_possible
 from provisioning.local.setup import prepare_machine
 
 DEMO = Path(__file__).resolve().parents[1] / "demo.yaml"
@@ -80,8 +81,8 @@ def _region(layout: StateLayout, *, with_sip: bool, console: Console) -> Iterato
     if layout.region_file.exists():
         yield read_target(layout)
         return
-    with console.status("Starting Asterisk, inference and the call workers"):
-        start_in_background(RegionOptions(layout=layout, sip=with_sip))
+    with console.status("Starting a hub and a region"):
+        start_in_background(MachineOptions(layout=layout, sip=with_sip))
     try:
         yield read_target(layout)
     finally:

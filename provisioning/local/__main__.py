@@ -1,4 +1,4 @@
-"""The supervisor process behind `borough up`: runs the local region until it is told to stop."""
+"""The supervisor process behind `borough up`: runs hub and regions until it is told to stop."""
 
 import argparse
 import asyncio
@@ -9,33 +9,37 @@ from pathlib import Path
 
 from contract.errors import BoroughError
 from provisioning.local.layout import StateLayout
-from provisioning.local.region import RegionOptions, local_region
+from provisioning.local.machine import MachineOptions, local_machine
 
 
-async def supervise(options: RegionOptions) -> None:
-    """Run the region until SIGTERM or SIGINT."""
+async def supervise(options: MachineOptions) -> None:
+    """Run hub and regions until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with local_region(options):
+    async with local_machine(options):
         await stop.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m provisioning.local", description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--regions", required=True)
     parser.add_argument("--tenants", type=Path, required=True)
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--capacity", type=int, required=True)
     parser.add_argument("--no-sip", action="store_true")
+    parser.add_argument("--no-hub", action="store_true")
     given = parser.parse_args()
-    options = RegionOptions(
+    options = MachineOptions(
         layout=StateLayout(given.state),
+        regions=given.regions,
         tenants=given.tenants,
         workers=given.workers,
         capacity=given.capacity,
         sip=not given.no_sip,
+        hub=not given.no_hub,
     )
     complaints: list[str] = []
     try:

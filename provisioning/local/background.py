@@ -11,7 +11,7 @@ from typing import Any
 
 from provisioning.local.errors import ServiceStartError
 from provisioning.local.layout import StateLayout, read_region_file
-from provisioning.local.region import RegionOptions
+from provisioning.local.machine import MachineOptions
 
 START_WITHIN_S = 700.0
 STOP_WITHIN_S = 90.0
@@ -19,12 +19,14 @@ LOOK_EVERY_S = 0.1
 LOG_TAIL_LINES = 15
 
 
-def start_in_background(options: RegionOptions) -> dict[str, Any]:
+def start_in_background(options: MachineOptions) -> dict[str, Any]:
     """Start a supervisor that outlives this process; returns region.json. Raises ServiceStartError."""
     layout = options.layout
-    argv = [sys.executable, "-m", "provisioning.local", "--state", str(layout.root), "--tenants", str(options.tenants)]
+    argv = [sys.executable, "-m", "provisioning.local", "--state", str(layout.root), "--regions", options.regions]
+    argv += ["--tenants", str(options.tenants)]
     argv += ["--workers", str(options.workers), "--capacity", str(options.capacity)]
     argv += [] if options.sip else ["--no-sip"]
+    argv += [] if options.hub else ["--no-hub"]
     layout.supervisor_log.parent.mkdir(parents=True, exist_ok=True)
     supervisor = _spawn(argv, layout.supervisor_log)
     deadline = time.monotonic() + START_WITHIN_S

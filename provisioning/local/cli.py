@@ -1,6 +1,8 @@
-"""`borough setup|up|down|doctor`: the region on this machine."""
+"""`borough setup|up|down|service|doctor`: hub and regions on this machine."""
 
 import json
+import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,9 +13,13 @@ from rich.table import Table
 from provisioning.local.background import start_in_background, stop_background
 from provisioning.local.doctor import examine
 from provisioning.local.layout import DEFAULT_STATE, EXAMPLE_TENANTS, StateLayout
-from provisioning.local.region import DEFAULT_CAPACITY, DEFAULT_WORKERS, RegionOptions, sip_is_possible
+from provisioning.local.machine import MachineOptions
+from provisioning.local.node import DEFAULT_CAPACITY, DEFAULT_WORKERS, sip_is_possible
+from provisioning.local.plan import DEFAULT_REGIONS
+from provisioning.local.services import find_service, services, start_service, stop_service
 from provisioning.local.setup import prepare_machine
 
+name_argument = click.argument("name", metavar="NODE/SERVICE")
 state_option = click.option(
     "--state", type=click.Path(path_type=Path), default=DEFAULT_STATE, show_default=True, help="state folder"
 )
@@ -34,26 +40,33 @@ def setup(state: Path, as_json: bool) -> None:
 @click.option(
     "--tenants", type=click.Path(path_type=Path, exists=True), default=EXAMPLE_TENANTS, help="tenant documents"
 )
+@click.option("--regions", default=DEFAULT_REGIONS, show_default=True, help="regions and how many nodes each has")
+@click.option("--hub/--no-hub", "with_hub", default=True, help="without: nodes that read the tenants from disk")
 @click.option("--workers", type=click.IntRange(1, 64), default=DEFAULT_WORKERS, show_default=True)
 @click.option("--capacity", type=click.IntRange(1, 1000), default=DEFAULT_CAPACITY, show_default=True)
 @json_option
-def up(state: Path, tenants: Path, workers: int, capacity: int, as_json: bool) -> None:
-    """Start a region on this machine and leave it running."""
-    options = RegionOptions(
+def up(  # noqa: PLR0913, PLR0917 - one parameter an option
+    state: Path, tenants: Path, regions: str, with_hub: bool, workers: int, capacity: int, as_json: bool
+) -> None:
+    """Start a hub and regions on this machine and leave them running."""
+    options = MachineOptions(
         layout=StateLayout(state.resolve()),
+        regions=regions,
         tenants=tenants.resolve(),
         workers=workers,
         capacity=capacity,
         sip=sip_is_possible(),
+        hub=with_hub,
     )
-    with Console(stderr=True, quiet=as_json).status("Starting Asterisk, inference and the call workers"):
+    with Console(stderr=True, quiet=as_json).status("Starting hub and regions"):
         region = start_in_background(options)
     if as_json:
         click.echo(json.dumps(region))
         return
-    node = region["node"]
-    click.echo(f"SIP trunk  {node['sip'] or 'none: Asterisk cannot be installed here'}")
-    click.echo(f"Web page   {node['web']}")
+    for node in region["nodes"]:
+        click.echo(
+            f"{node['name']}  SIP {node['sip'] or 'none: Asterisk cannot be installed here'}  page {node['web']}"
+        )
     click.echo("Stop it with `borough down`.")
 
 
@@ -82,3 +95,48 @@ def doctor(state: Path, as_json: bool) -> None:
         Console().print(table)
     if not all(finding.is_ok for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+@click.group(name="service")
+def service_group() -> None:
+    """Look at, stop and start single services of this machine."""
+
+
+@service_group.command(name="list")
+@state_option
+@json_option
+def list_command(state: Path, as_json: bool) -> None:
+    """List the services and their process ids."""
+    found = list(services(StateLayout(state.resolve())))
+    if as_json:
+        rows = [{"service": f"{one.place}/{one.name}", "pid": one.pid, "held": one.is_held} for one in found]
+        click.echo(json.dumps(rows))
+        return
+    for one in found:
+        click.echo(f"{one.place}/{one.name}  {one.pid or 'dead'}{'  held' if one.is_held else ''}")
+
+
+@service_group.command(name="stop")
+@name_argument
+@state_option
+def stop_command(name: str, state: Path) -> None:
+    """End a service; it stays dead until `start`."""
+    stop_service(find_service(StateLayout(state.resolve()), name))
+
+
+@service_group.command(name="start")
+@name_argument
+@state_option
+def start_command(name: str, state: Path) -> None:
+    """Start a stopped service again."""
+    start_service(find_service(StateLayout(state.resolve()), name))
+
+
+@service_group.command(name="kill")
+@name_argument
+@state_option
+def kill_command(name: str, state: Path) -> None:
+    """End a service with SIGKILL; the supervisor starts it again."""
+    service = find_service(StateLayout(state.resolve()), name)
+    if service.pid is not None:
+        os.kill(service.pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioning.local.errors import NotRunningError
+from provisioning.local.plan import NodeLayout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_STATE = REPOSITORY / ".state"
@@ -16,7 +17,7 @@ EXAMPLE_TENANTS = REPOSITORY / "edge" / "tenants"
 
 @dataclass(frozen=True, slots=True)
 class StateLayout:
-    """The state folder of a machine (`.state` in a checkout)."""
+    """The state folder of a machine (`.state` in a checkout): what its nodes share, and a folder for each of them."""
 
     root: Path = DEFAULT_STATE
 
@@ -51,8 +52,11 @@ class StateLayout:
         return self.run / "log" / "supervisor.log"
 
     @property
-    def records(self) -> Path:
-        return self.root / "records"
+    def hub(self) -> NodeLayout:
+        return NodeLayout(self.root / "hub")
+
+    def node(self, name: str) -> NodeLayout:
+        return NodeLayout(self.root / "nodes" / name)
 
     @property
     def secrets(self) -> Path:

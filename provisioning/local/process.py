@@ -14,17 +14,31 @@ from pathlib import Path
 from provisioning.local.errors import ServiceStartError
 
 RESTART_DELAY_S = 0.2
+HOLD_LOOK_S = 0.2
 LOOK_EVERY_S = 0.2
 LOG_TAIL_LINES = 15
 
 
+def pid_file(control: Path, name: str) -> Path:
+    return control / f"{name}.pid"
+
+
+def hold_file(control: Path, name: str) -> Path:
+    return control / f"{name}.hold"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSpec:
-    """How to run a service: `is_ready` returns once it serves; it is awaited within `ready_within_s`."""
+    """How to run a service: `is_ready` returns once it serves; it is awaited within `ready_within_s`.
+
+    `control` is where the outside sees the service: its process id is in `<name>.pid`, and while `<name>.hold` exists
+    it is not started again (`borough service`).
+    """
 
     name: str
     argv: Sequence[str]
     log: Path
+    control: Path
     is_ready: Callable[[], Awaitable[bool]]
     ready_within_s: float = 60.0
     stop_within_s: float = 10.0
@@ -56,8 +70,10 @@ class Service:
             assert self._process is not None
             await self._process.wait()
             await asyncio.sleep(RESTART_DELAY_S)
-            self.restarts += 1
+            while hold_file(self.spec.control, self.spec.name).exists():  # noqa: ASYNC110 - another process's file
+                await asyncio.sleep(HOLD_LOOK_S)
             await self._spawn()
+            self.restarts += 1
 
     async def stop(self) -> None:
         """End the process: SIGTERM, then SIGKILL after the deadline."""
@@ -80,6 +96,8 @@ class Service:
                 *self.spec.argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.pid = self._process.pid
+        self.spec.control.mkdir(parents=True, exist_ok=True)
+        pid_file(self.spec.control, self.spec.name).write_text(str(self.pid), encoding="utf-8")
 
     async def _give_up_if_dead(self) -> None:
         assert self._process is not None
@@ -97,6 +115,7 @@ class Service:
 async def running(spec: ServiceSpec) -> AsyncIterator[Service]:
     """A service that is ready, kept running inside the block and stopped after it."""
     service = Service(spec)
+    hold_file(spec.control, spec.name).unlink(missing_ok=True)
     await service.start()
     async with asyncio.TaskGroup() as tasks:
         keeper = tasks.create_task(service.keep_running(), name=f"service:{spec.name}")
@@ -105,3 +124,4 @@ async def running(spec: ServiceSpec) -> AsyncIterator[Service]:
         finally:
             keeper.cancel()
             await service.stop()
+            pid_file(spec.control, spec.name).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from provisioning.asterisk.image import ensure_image
 from provisioning.local.layout import StateLayout
-from provisioning.local.region import sip_is_possible
+from provisioning.local.node import sip_is_possible
 from provisioning.models.fetching import fetch
 from provisioning.models.registry import load_registry
 from provisioning.models.store import ModelStore

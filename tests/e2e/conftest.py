@@ -9,7 +9,8 @@ import pytest
 from bench.target import Target, read_target
 from provisioning.local.background import start_in_background, stop_background
 from provisioning.local.layout import DEFAULT_STATE, StateLayout
-from provisioning.local.region import RegionOptions, sip_is_possible
+from provisioning.local.machine import MachineOptions
+from provisioning.local.node import sip_is_possible
 
 SHARED = ("models", "images", "prepared", "vectors", "bench")
 
@@ -24,7 +25,7 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         (DEFAULT_STATE / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(DEFAULT_STATE / name)
     layout = StateLayout(root)
-    start_in_background(RegionOptions(layout=layout, capacity=4))
+    start_in_background(MachineOptions(layout=layout, capacity=4))
     try:
         yield read_target(layout)
     finally:

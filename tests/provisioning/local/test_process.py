@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from provisioning.local.errors import ServiceStartError
-from provisioning.local.process import ServiceSpec, running
+from provisioning.local.process import ServiceSpec, hold_file, pid_file, running
 
 WRITES_ITS_PID = "import os,sys,time; open(sys.argv[1],'w').write(str(os.getpid())); time.sleep(60)"
 
 
 def spec_for(tmp_path: Path, code: str, *, ready_within_s: float = 5.0) -> ServiceSpec:
-    marker = tmp_path / "pid"
+    marker = tmp_path / "started"
 
     async def is_ready() -> bool:
         return marker.exists()
@@ -22,6 +22,7 @@ def spec_for(tmp_path: Path, code: str, *, ready_within_s: float = 5.0) -> Servi
         name="sleeper",
         argv=[sys.executable, "-c", code, str(marker)],
         log=tmp_path / "sleeper.log",
+        control=tmp_path,
         is_ready=is_ready,
         ready_within_s=ready_within_s,
     )
@@ -49,3 +50,16 @@ async def test_a_service_that_never_gets_ready_is_ended(tmp_path: Path) -> None:
     with pytest.raises(ServiceStartError, match="not ready in time"):
         async with running(spec_for(tmp_path, "import time; time.sleep(60)", ready_within_s=0.3)):
             pass
+
+
+async def test_a_held_service_stays_dead_until_it_is_let_go(tmp_path: Path) -> None:
+    async with running(spec_for(tmp_path, WRITES_ITS_PID)) as service:
+        hold_file(tmp_path, "sleeper").touch()
+        os.kill(service.pid, signal.SIGKILL)
+        await asyncio.sleep(1.0)
+        assert service.restarts == 0
+        hold_file(tmp_path, "sleeper").unlink()
+        async with asyncio.timeout(5):
+            while service.restarts == 0:
+                await asyncio.sleep(0.01)
+        assert pid_file(tmp_path, "sleeper").read_text() == str(service.pid)
