@@ -7,7 +7,7 @@ in who carries the audio.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -19,10 +19,9 @@ from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
 from edge.call.observer import CallObserver, NobodyWatches
 from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
 from edge.call.preparation import Preparer
+from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.call.session import CallParts, CallSession
 from edge.call.slots import SlotLedger
-from edge.conversation.conversation import AgentConversation
-from edge.conversation.tools import Toolbox
 from edge.observability.logs import bind_call
 from edge.observability.metrics import CallMetrics
 from edge.records.model import Record, Transport
@@ -38,15 +37,6 @@ log = structlog.get_logger(__name__)
 
 # A caller on the page has no number.
 WEB_CALLER = "anonymous@web"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedAgent:
-    """An agent that this worker answers for."""
-
-    conversation: AgentConversation
-    tools: Toolbox
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +56,7 @@ class Caller:
 class Reception:
     """What all calls of a worker share."""
 
-    agents: Sequence[ServedAgent]
+    roster: ServedRoster
     transcriber: Transcriber
     audio: PreparedAudio
     vad: SileroModel
@@ -85,7 +75,7 @@ class Reception:
             await inbound.decline(call)
             return
         try:
-            agent = self._by_number(call.called_number)
+            agent = self.roster.current.by_number(call.called_number)
             slot = self.slots.take()
         except UnknownNumberError:
             await self._refuse(inbound, call, lifecycle.advance(CallEvent.NUMBER_UNKNOWN))
@@ -137,8 +127,8 @@ class Reception:
         return len(left)
 
     async def run(self, call: WebCall) -> None:
-        """Carry a call from the page."""
-        agent = next(served for served in self.agents if _listed_name(served) == call.agent)
+        """Carry a call from the page. Raises UnknownNumberError when its agent has gone since it was offered."""
+        agent = self.roster.current.by_name(call.agent)
         caller = Caller(
             call_id=call.call_id,
             caller_number=WEB_CALLER,
@@ -203,26 +193,14 @@ class Reception:
         self.metrics.calls_refused.labels(reason="no_capacity" if is_full else "unknown_number").inc()
         await inbound.reject(call, HangupCause.NO_CIRCUIT if is_full else HangupCause.UNALLOCATED_NUMBER)
 
-    def _by_number(self, number: str) -> ServedAgent:
-        digits = number.removeprefix("+")
-        for served in self.agents:
-            if digits in {own.removeprefix("+") for own in served.conversation.agent.numbers}:
-                return served
-        raise UnknownNumberError("no agent answers the called number")
 
-
-def _listed_name(served: ServedAgent) -> str:
-    agent = served.conversation.agent
-    return f"{agent.tenant}/{agent.name}"
-
-
-def listings(agents: Sequence[ServedAgent]) -> tuple[AgentListing, ...]:
+def listings(roster: Roster) -> tuple[AgentListing, ...]:
     """The agents as the page offers them."""
     return tuple(
         AgentListing(
-            name=_listed_name(served),
+            name=served.listed_name,
             title=served.conversation.agent.title,
             description=served.conversation.agent.greeting,
         )
-        for served in agents
+        for served in roster.agents
     )

@@ -1,8 +1,9 @@
 """Settings of a call worker (`calls.toml`)."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge.settings_file import Section
 
@@ -23,7 +24,11 @@ class InferenceSection(Section):
 
 
 class TenantsSection(Section):
-    directory: Path = Field(description="one folder of documents a tenant")
+    directory: Path = Field(description="one folder of documents a tenant, for a node without a hub")
+
+
+class SyncSection(Section):
+    directory: Path = Field(description="folder that the node agent keeps: bundles and knowledge from the hub")
 
 
 class SlotsSection(Section):
@@ -53,10 +58,17 @@ class WebSection(Section):
 class CallsSettings(Section):
     worker: WorkerSection
     inference: InferenceSection
-    tenants: TenantsSection
+    tenants: TenantsSection | None = Field(default=None, description="agents of a node without a hub")
+    sync: SyncSection | None = Field(default=None, description="agents that the hub sends; instead of `tenants`")
     slots: SlotsSection
     records: RecordsSection
     speech: SpeechSection
     models: ModelsSection
     web: WebSection
     asterisk: AsteriskSection | None = Field(default=None, description="absent on a node that only serves WebRTC")
+
+    @model_validator(mode="after")
+    def _has_one_source_of_agents(self) -> Self:
+        if (self.tenants is None) == (self.sync is None):
+            raise ValueError("give either [tenants] directory or [sync] directory")
+        return self

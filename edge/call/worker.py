@@ -1,17 +1,16 @@
 """`python -m edge.call.worker --config calls.toml`: one call worker, from settings to the last call.
 
-Start order: settings, store, inference (waited for), agents with their knowledge and prepared audio, page, and only
-then the Stasis app, because registering it is what brings calls. Stop order: leave the app's door shut, let running
-calls end within `drain_s`, end the rest, write the last records. A second signal ends at once.
+Start order: settings, store, inference (waited for), agents with their knowledge, page, and only then the Stasis app,
+because registering it is what brings calls. Stop order: leave the app's door shut, let running calls end within
+`drain_s`, end the rest, write the last records. A second signal ends at once.
 """
 
 import argparse
 import asyncio
-import hashlib
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -21,13 +20,13 @@ from aiohttp import web
 
 from contract.errors import BoroughError
 from contract.model_manifest import ModelKind
-from edge.call.reception import Reception, ServedAgent, listings
+from edge.call.agents import AgentLoader, digest_of, prepare_audio, tenant_folders
+from edge.call.reception import Reception, listings
 from edge.call.recorder import Recorder
+from edge.call.reload import BundleFollower
+from edge.call.roster import Roster, ServedRoster
 from edge.call.settings import AsteriskSection, CallsSettings
 from edge.call.slots import SlotLedger
-from edge.conversation.conversation import AgentConversation
-from edge.conversation.documents import load_agents
-from edge.conversation.tools import Toolbox
 from edge.inference.client import InferenceClient
 from edge.inference.model_store import open_model
 from edge.observability.logs import configure_logging
@@ -39,7 +38,8 @@ from edge.speech.prepared import PreparedAudio
 from edge.telephony.ari import AriAddress, AriClient
 from edge.telephony.inbound import InboundCalls
 from edge.turn.vad import SileroModel
-from edge.web.app import create_web_app
+from edge.web.app import CALLS, create_web_app
+from edge.web.calls import WebCalls
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +61,14 @@ async def serve(settings: CallsSettings) -> None:
         await stack.enter_async_context(EventLoopLag(metrics.loop_lag_p95))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         audio = PreparedAudio(settings.speech.prepared, inference, model=await _voices(inference))
+        loader = AgentLoader(
+            embedder=inference,
+            generator=inference,
+            webhooks=await stack.enter_async_context(aiohttp.ClientSession()),
+            vectors=settings.speech.vectors,
+        )
         reception = Reception(
-            agents=await _agents(settings, inference, audio, stack),
+            roster=await _serve_agents(settings, loader, audio, tasks, stack),
             transcriber=inference,
             audio=audio,
             vad=SileroModel(_vad_file(settings.models.vad)),
@@ -83,31 +89,30 @@ async def serve(settings: CallsSettings) -> None:
         log.info("worker_stopping", calls_ended=await reception.drain(settings.worker.drain_s))
 
 
-async def _agents(
-    settings: CallsSettings, inference: InferenceClient, audio: PreparedAudio, stack: AsyncExitStack
-) -> Sequence[ServedAgent]:
-    """Load every tenant's agents, their knowledge and their prepared audio."""
-    served: list[ServedAgent] = []
-    webhooks = await stack.enter_async_context(aiohttp.ClientSession())
-    for directory in sorted(path for path in settings.tenants.directory.iterdir() if path.is_dir()):
-        version = _version(directory)
-        for agent in load_agents(directory):
-            conversation = await AgentConversation.load(
-                agent, inference, cache=settings.speech.vectors, generator=inference
-            )
-            made = await audio.prepare(conversation.fixed_texts(), voice=agent.voice, tenant=agent.tenant)
-            log.info("agent_loaded", tenant=agent.tenant, agent=agent.name, clips_made=made)
-            served.append(ServedAgent(conversation=conversation, tools=Toolbox.of(agent, webhooks), version=version))
-    return served
-
-
-def _version(directory: Path) -> str:
-    """Digest of a tenant's documents and knowledge: a call's record names what answered it."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(directory).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+async def _serve_agents(
+    settings: CallsSettings,
+    loader: AgentLoader,
+    audio: PreparedAudio,
+    tasks: asyncio.TaskGroup,
+    stack: AsyncExitStack,
+) -> ServedRoster:
+    """Serve the agents of the static folder, or those of the newest bundle, now and whenever it changes."""
+    roster = ServedRoster()
+    if settings.tenants is not None:
+        folders = tenant_folders(settings.tenants.directory)
+        loaded = [await loader.load(folder, version=digest_of(folder)) for folder in folders]
+        roster.swap(Roster(tuple(agent for agents in loaded for agent in agents)))
+        log.info("audio_prepared", clips_made=await prepare_audio(roster.current.agents, audio))
+    if settings.sync is not None:
+        follower = BundleFollower(
+            settings.sync.directory,
+            settings.worker.name,
+            loader=loader,
+            roster=roster,
+            prepare=lambda served: prepare_audio(served.agents, audio),
+        )
+        await stack.enter_async_context(follower.following(tasks))
+    return roster
 
 
 async def _voices(inference: InferenceClient) -> str:
@@ -122,12 +127,17 @@ async def _serve_web(
     settings: CallsSettings, reception: Reception, tasks: asyncio.TaskGroup, stack: AsyncExitStack
 ) -> None:
     """Serve the page, /metrics and /ready."""
-    app = create_web_app(listings(reception.agents), reception, tasks=tasks)
+    app = create_web_app(listings(reception.roster.current), reception, tasks=tasks)
+    reception.roster.watch(partial(_list_on_page, app[CALLS]))
     app.add_routes([metrics_route(reception.metrics), web.get("/ready", _ready)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, settings.web.host, settings.web.port).start()
+
+
+def _list_on_page(calls: WebCalls, roster: Roster) -> None:
+    calls.agents = listings(roster)
 
 
 async def _ready(request: web.Request) -> web.Response:

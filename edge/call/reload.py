@@ -1,0 +1,214 @@
+"""Follows the bundle that the node agent made current, without a pause in service.
+
+Theory of operation. `<sync>/current` is a symlink to `bundles/<version>`, swapped by rename. A swap is seen by inotify
+on the folder (a watch on the link itself would follow it to the old target); every second it is looked at anyway, so a
+lost event costs a second, not an update. Only tenants whose documents changed are loaded again; then the roster is
+swapped whole. Prepared audio follows in the background, and what has none yet is synthesised live.
+
+`<sync>/running/<worker>.json` tells the node agent what this worker runs, or why it refused; the worker holds a lock
+on `<worker>.lock` beside it for as long as it lives. A bundle that cannot be loaded leaves the last good one running.
+
+Tasks: `reload` (this follower), `prepared-audio` (at most one, replaced by each swap). Neither ends a call.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from watchfiles import awatch
+
+from contract.errors import BoroughError
+from edge.call.agents import digest_of, tenant_folders
+from edge.call.roster import Roster, ServedAgent, ServedRoster
+from edge.conversation.errors import DocumentsInvalidError
+from edge.knowledge.errors import KnowledgeInvalidError
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_MS = 1000
+# A swap is one rename: there is no burst of events to wait out.
+SETTLE_MS = 20
+BROKE_LOADER = "call.bundle_broke_loader"
+
+
+class Loader(Protocol):
+    """Makes a tenant's agents of its documents."""
+
+    async def load(self, directory: Path, *, version: str) -> tuple[ServedAgent, ...]:
+        """Raises BoroughError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleRefused:
+    """A bundle that this worker cannot serve. `tenant` is empty when no single one is to blame."""
+
+    bundle: int
+    code: str
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What a worker tells the node agent. `bundle` is 0 before the first."""
+
+    bundle: int = 0
+    refused: BundleRefused | None = None
+    tenants: dict[str, str] = field(default_factory=dict)
+    is_audio_prepared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LoadedTenant:
+    digest: str
+    agents: tuple[ServedAgent, ...]
+
+
+class _TenantRefusedError(Exception):
+    def __init__(self, tenant: str, code: str) -> None:
+        super().__init__(tenant)
+        self.tenant = tenant
+        self.code = code
+
+
+class BundleFollower:
+    """Keeps the roster on the current bundle of a sync folder."""
+
+    def __init__(
+        self,
+        directory: Path,
+        worker: str,
+        *,
+        loader: Loader,
+        roster: ServedRoster,
+        prepare: Callable[[Roster], Awaitable[object]],
+    ) -> None:
+        self._directory = directory
+        self._running_file = directory / "running" / f"{worker}.json"
+        self._loader = loader
+        self._roster = roster
+        self._prepare = prepare
+        self._tenants: dict[str, _LoadedTenant] = {}
+        self._running = Running()
+        self._preparing: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def following(self, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
+        """Load what is on disk, then follow until the block ends."""
+        with _alive(self._running_file.with_suffix(".lock")):
+            self._write_running()
+            await self._catch_up(tasks)
+            task = tasks.create_task(self._follow(tasks), name="reload")
+            try:
+                yield
+            finally:
+                task.cancel()
+                if self._preparing is not None:
+                    self._preparing.cancel()
+                self._running_file.unlink(missing_ok=True)
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        async for _ in awatch(
+            self._directory,
+            watch_filter=lambda _, path: Path(path).name == "current",
+            debounce=10 * SETTLE_MS,
+            step=SETTLE_MS,
+            rust_timeout=LOOK_EVERY_MS,
+            yield_on_timeout=True,
+            recursive=False,
+        ):
+            await self._catch_up(tasks)
+
+    async def _catch_up(self, tasks: asyncio.TaskGroup) -> None:
+        """Bring the roster to the current bundle, if it is another; keep it where that cannot be loaded."""
+        while (wanted := self._wanted()) is not None and not self._is_settled(version := int(wanted.name)):
+            try:
+                tenants = await self._load(wanted)
+            except _TenantRefusedError as error:
+                self._refuse(BundleRefused(bundle=version, code=error.code, tenant=error.tenant))
+            except (BoroughError, OSError) as error:
+                # The models are away, or the folder was replaced while it was read: the next look tries again.
+                log.warning("bundle_not_loaded", bundle=version, detail=type(error).__name__)
+                return
+            else:
+                self._swap(version, tenants, tasks)
+
+    def _wanted(self) -> Path | None:
+        try:
+            return self._directory / os.readlink(self._directory / "current")  # noqa: PTH115 - relative, as it stands
+        except FileNotFoundError:
+            return None
+
+    def _is_settled(self, version: int) -> bool:
+        refused = self._running.refused
+        return version == self._running.bundle or (refused is not None and version == refused.bundle)
+
+    async def _load(self, bundle: Path) -> dict[str, _LoadedTenant]:
+        loaded: dict[str, _LoadedTenant] = {}
+        for directory in await asyncio.to_thread(tenant_folders, bundle):
+            tenant = directory.name
+            digest = await asyncio.to_thread(digest_of, directory)
+            version = f"{bundle.name}-{digest}"
+            known = self._tenants.get(tenant)
+            if known is not None and known.digest == digest:
+                agents = tuple(replace(served, version=version) for served in known.agents)
+            else:
+                agents = await self._load_tenant(directory, version)
+            loaded[tenant] = _LoadedTenant(digest=digest, agents=agents)
+        return loaded
+
+    async def _load_tenant(self, directory: Path, version: str) -> tuple[ServedAgent, ...]:
+        try:
+            return await self._loader.load(directory, version=version)
+        except (DocumentsInvalidError, KnowledgeInvalidError) as error:
+            raise _TenantRefusedError(directory.name, error.code) from error
+        except (BoroughError, OSError):
+            raise
+        except Exception as error:
+            # A document that breaks our loader must not end the calls that run.
+            log.exception("bundle_broke_loader", tenant=directory.name)
+            raise _TenantRefusedError(directory.name, BROKE_LOADER) from error
+
+    def _swap(self, version: int, tenants: dict[str, _LoadedTenant], tasks: asyncio.TaskGroup) -> None:
+        changed = {name: tenant.digest for name, tenant in tenants.items()}.items() - self._running.tenants.items()
+        self._tenants = tenants
+        self._roster.swap(Roster(tuple(agent for tenant in tenants.values() for agent in tenant.agents)))
+        self._running = Running(bundle=version, tenants={name: tenant.digest for name, tenant in tenants.items()})
+        self._write_running()
+        log.info("bundle_swapped", bundle=version, tenants=len(tenants), changed=len(changed))
+        if self._preparing is not None:
+            self._preparing.cancel()
+        self._preparing = tasks.create_task(self._prepare_audio(self._roster.current), name="prepared-audio")
+
+    async def _prepare_audio(self, roster: Roster) -> None:
+        try:
+            await self._prepare(roster)
+            self._running = replace(self._running, is_audio_prepared=True)
+            self._write_running()
+        except* (BoroughError, OSError) as group:
+            log.warning("audio_not_prepared", errors=len(group.exceptions))
+
+    def _refuse(self, refusal: BundleRefused) -> None:
+        log.error("bundle_refused", bundle=refusal.bundle, tenant=refusal.tenant, code=refusal.code)
+        self._running = replace(self._running, refused=refusal)
+        self._write_running()
+
+    def _write_running(self) -> None:
+        partial = self._running_file.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self._running)), encoding="utf-8")
+        partial.replace(self._running_file)
+
+
+@contextlib.contextmanager
+def _alive(lock: Path) -> Iterator[None]:
+    """Hold a lock that the kernel drops when this process dies, however it dies; shared, so nobody waits for it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
