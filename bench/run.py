@@ -6,8 +6,9 @@ Owns the order of a run and its folder (`.state/bench/runs/<time>`). What was sa
 
 import asyncio
 import datetime as dt
+import operator
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,9 +116,12 @@ def new_run_directory(target: Target) -> Path:
 
 
 async def run_calls(
-    target: Target, plans: Sequence[CallPlan], concurrency: int, directory: Path, progress: Progress
+    target: Target, plans: Iterable[CallPlan], concurrency: int, directory: Path, progress: Progress
 ) -> RunResult:
-    """Place all calls, `concurrency` at a time. Nothing is left running, however this ends."""
+    """Place all calls, `concurrency` at a time. Nothing is left running, however this ends.
+
+    The next plan is asked for when a place is free, so an iterator may decide then what is called, and when to end.
+    """
     assert target.sip is not None
     greeting = _on_trunk(line_cache(target).line(DESK_GREETING, DESK_VOICE))
     desk = Desk(greeting)
@@ -144,7 +148,7 @@ async def run_calls(
 
 
 async def _keep_going(
-    carrier: Carrier, plans: Sequence[CallPlan], concurrency: int, meter: CpuMeter, progress: Progress
+    carrier: Carrier, plans: Iterable[CallPlan], concurrency: int, meter: CpuMeter, progress: Progress
 ) -> list[CallTrace]:
     waiting = iter(plans)
     traces: list[CallTrace] = []
@@ -153,13 +157,13 @@ async def _keep_going(
         await asyncio.sleep(place * STAGGER_S)
         for plan in waiting:
             traces.append(await place_call(carrier, plan))
-            progress(len(traces), len(plans))
+            progress(len(traces), operator.length_hint(plans))
 
     async with asyncio.TaskGroup() as group:
         sampling = group.create_task(_sample(meter), name="bench:cpu")
         callers = [
             group.create_task(call_one_after_another(place), name=f"bench:place:{place}")
-            for place in range(min(concurrency, len(plans)))
+            for place in range(min(concurrency, operator.length_hint(plans, concurrency)))
         ]
         await asyncio.wait(callers)
         sampling.cancel()

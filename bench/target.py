@@ -2,7 +2,7 @@
 
 Of each node, `sip` is the trunk; it accepts calls from 127.0.0.1 and rings humans at `carrier.sip_port`. The carrier
 itself is started by the bench for the time of a run. `sip` is null where Asterisk cannot be installed (WebRTC only).
-Calls go to the first node.
+Calls go to the first node unless a bench says otherwise.
 """
 
 from collections.abc import Mapping
@@ -51,9 +51,11 @@ class CarrierPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A running region, as far as a caller and a judge need it."""
+    """A running node with its carrier, as far as a caller and a judge need it."""
 
     state: StateLayout
+    region: str
+    node: str
     sip: tuple[str, int] | None
     web_url: str
     metrics: tuple[str, ...]
@@ -88,6 +90,8 @@ class _Ari(BaseModel):
 
 
 class _Node(BaseModel):
+    region: str
+    name: str
     sip: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] | None = None
     web: str
     metrics: list[str] = []
@@ -112,7 +116,12 @@ class _Region(BaseModel):
 
 
 def read_target(layout: StateLayout | None = None) -> Target:
-    """The region that runs on this machine. Raises RegionMissingError."""
+    """The first node that runs on this machine. Raises RegionMissingError."""
+    return read_targets(layout)[0]
+
+
+def read_targets(layout: StateLayout | None = None) -> tuple[Target, ...]:
+    """Every node that runs on this machine. Raises RegionMissingError."""
     place = layout or StateLayout()
     try:
         document = read_region_file(place)
@@ -122,10 +131,15 @@ def read_target(layout: StateLayout | None = None) -> Target:
         region = _Region.model_validate(document)
     except ValidationError as error:
         raise RegionMissingError(f"region.json of another version: {error}") from error
-    node = region.nodes[0]
+    return tuple(_target(place, region, node) for node in region.nodes)
+
+
+def _target(place: StateLayout, region: _Region, node: _Node) -> Target:
     host, _, port = (node.sip or "").partition(":")
     return Target(
         state=place,
+        region=node.region,
+        node=node.name,
         sip=(host, int(port)) if node.sip else None,
         web_url=node.web,
         metrics=tuple(node.metrics),
