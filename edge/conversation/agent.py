@@ -149,10 +149,11 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnowledgeSource:
-    """A file of knowledge. `mention`: what an item of it is called in a question ("the product")."""
+    """Knowledge that an agent answers from. `mention`: what an item of it is called in a question ("the product").
+    `path`: a file of items; None where they come from the tenant's replica."""
 
     name: str
-    path: Path
+    path: Path | None
     mention: str | None = None
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from contract.documents_source import DocumentProblem
 from edge.call.ports import Priority, Purpose
 from edge.conversation.conversation import AgentConversation
 from edge.conversation.dialogue import EndCall, Escalate, Reply, RunTool, ToolResult
 from edge.conversation.documents import load_agents
-from edge.conversation.errors import DocumentProblem
 from edge.conversation.validation import problems_in
 
 # Stable: 0 all documents are good, 2 at least one problem.

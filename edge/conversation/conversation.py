@@ -222,7 +222,8 @@ async def open_understander(
     agent: Agent, embedder: Embedder, *, cache: Path | None
 ) -> tuple[KnowledgeBase, Understander]:
     """Read the agent's knowledge and embed all that utterances are compared with."""
-    items = [item for source in agent.sources for item in load_items(source.path, source.name)]
+    files = [(source.path, source.name) for source in agent.sources if source.path is not None]
+    items = [item for path, name in files for item in load_items(path, name)]
     mentions = {source.name: source.mention for source in agent.sources if source.mention is not None}
     knowledge = await open_knowledge(items, mentions, embedder, tenant=agent.tenant, cache=cache)
     examples = [Example(key=intent.name, text=text) for intent in agent.intents for text in intent.examples]

@@ -3,16 +3,14 @@
 A directory holds one Tenant, its Agents, Flows and Policies in `*.yaml`, one or several documents a file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ValidationError
-from rapidfuzz import process
-
-from edge.conversation import schema
+from contract import documents as schema
+from contract.documents_references import reference_problems
+from contract.documents_shape import CheckedDocument, check_shape, suggestion
+from contract.documents_source import DocumentProblem, KeyPath, SourceDocument, read_documents
 from edge.conversation.agent import (
     Agent,
     Answer,
@@ -38,140 +36,62 @@ from edge.conversation.agent import (
     ToolSpec,
     UseTool,
 )
-from edge.conversation.errors import DocumentProblem, DocumentsInvalidError
+from edge.conversation.errors import DocumentsInvalidError
 from edge.conversation.template import TemplateError, placeholders
-from edge.conversation.yaml_source import KeyPath, SourceDocument, read_documents
 
-# Below this a "did you mean" is a guess about another word.
-_SUGGESTION_CUTOFF = 60
-
-_AnyDocument = schema.AgentDocument | schema.FlowDocument | schema.TenantDocument | schema.PolicyDocument
-_Doc = TypeVar("_Doc", bound=_AnyDocument)
+_Doc = TypeVar("_Doc", schema.AgentDocument, schema.FlowDocument, schema.TenantDocument, schema.PolicyDocument)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Checked:
-    source: SourceDocument
-    document: _AnyDocument
+def load_agents(directory: Path, *, has_replica: bool = False) -> tuple[Agent, ...]:
+    """Return the agents of a tenant's directory. Raises DocumentsInvalidError with every problem found.
 
-
-def load_agents(directory: Path) -> tuple[Agent, ...]:
-    """Return the agents of a tenant's directory. Raises DocumentsInvalidError with every problem found."""
+    With a replica the items come from there: the files that an operator built the knowledge from need not be here.
+    """
     problems: list[DocumentProblem] = []
-    checked: list[_Checked] = []
+    checked: list[CheckedDocument] = []
     paths = sorted(directory.glob("*.yaml"))
     if not paths:
         raise DocumentsInvalidError([_problem(directory, 1, directory.name, "holds no *.yaml file")])
     for path in paths:
         try:
-            sources = read_documents(path)
-        except DocumentsInvalidError as error:
-            problems += error.problems
+            sources, found = read_documents(path, path.read_bytes())
+        except OSError as error:
+            problems.append(_problem(path, 1, path.name, f"cannot be read: {error.strerror}"))
             continue
+        problems += found
         for source in sources:
-            document, found = _check_shape(source)
+            document, found = check_shape(source)
             problems += found
             if document is not None:
-                checked.append(_Checked(source=source, document=document))
+                checked.append(CheckedDocument(source=source, document=document))
     if problems:
         raise DocumentsInvalidError(problems)
-    return _Tenant(directory, checked).agents()
-
-
-def _check_shape(source: SourceDocument) -> tuple[_AnyDocument | None, list[DocumentProblem]]:
-    kind = source.value.get("kind")
-    model = schema.DOCUMENTS.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        allowed = ", ".join(sorted(schema.DOCUMENTS))
-        hint = _suggestion(str(kind), schema.DOCUMENTS)
-        message = f"{kind!r} is not a kind of document; one of {allowed}"
-        return None, [_problem(source.path, source.line(("kind",)), "kind", message, hint)]
-    try:
-        return model.model_validate(source.value), []
-    except ValidationError as error:
-        return None, [
-            _explain(source, model, problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()
-        ]
-
-
-def _explain(
-    source: SourceDocument, model: type[BaseModel], location: tuple[int | str, ...], kind: str, message: str
-) -> DocumentProblem:
-    key = _real_path(source, location)
-    name = ".".join(str(part) for part in key) or "document"
-    line = source.line(key)
-    if kind == "extra_forbidden":
-        allowed = sorted(_keys_at(model, key[:-1]))
-        text = f"is not a known key; one of {', '.join(allowed)}" if allowed else "is not a known key"
-        return _problem(source.path, line, name, text, _suggestion(str(key[-1]), allowed))
-    return _problem(source.path, line, name, message.removeprefix("Value error, "))
-
-
-def _real_path(source: SourceDocument, location: tuple[int | str, ...]) -> KeyPath:
-    """Drop the parts pydantic adds for unions and keys, which the file does not have."""
-    path: KeyPath = ()
-    for part in location:
-        if (*path, part) in source.lines:
-            path = (*path, part)
-    last = location[-1] if location else ""
-    return path if (path and path[-1] == last) or isinstance(last, int) or last == "[key]" else (*path, str(last))
-
-
-def _keys_at(model: type[BaseModel], path: KeyPath) -> set[str]:
-    """Return the keys allowed in the mapping at `path`."""
-    here: list[object] = [model]
-    for part in path:
-        found: list[object] = []
-        for candidate in here:
-            found += _inside(candidate, part)
-        here = found
-    return {name for candidate in here for name in _fields(candidate)}
-
-
-def _fields(candidate: object) -> Iterable[str]:
-    return candidate.model_fields if isinstance(candidate, type) and issubclass(candidate, BaseModel) else ()
-
-
-def _inside(candidate: object, part: str | int) -> list[object]:
-    if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-        information = candidate.model_fields.get(str(part))
-        return _models_of(information.annotation) if information is not None else []
-    return list(candidate.models) if isinstance(candidate, _Entries) else []
-
-
-def _models_of(annotation: object) -> list[object]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    arguments: tuple[object, ...] = getattr(annotation, "__args__", ())
-    inner = [model for argument in arguments for model in _models_of(argument)]
-    return [_Entries(models=tuple(inner))] if getattr(annotation, "__origin__", None) in {list, dict} else inner
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entries:
-    models: tuple[object, ...]
+    return _Tenant(directory, checked, has_replica=has_replica).agents()
 
 
 class _Tenant:
     """The checked documents of one directory, joined; every reference must lead somewhere."""
 
-    def __init__(self, directory: Path, checked: Sequence[_Checked]) -> None:
+    def __init__(self, directory: Path, checked: Sequence[CheckedDocument], *, has_replica: bool) -> None:
         self._directory = directory
         self._checked = checked
+        self._has_replica = has_replica
         self._problems: list[DocumentProblem] = []
 
     def agents(self) -> tuple[Agent, ...]:
         tenant = self._only_tenant()
+        if tenant is not None:
+            self._problems += reference_problems(self._checked)
         policies = {name: _policy(document.spec) for name, _, document in self._named(schema.PolicyDocument)}
         flows = {name: (source, document.spec) for name, source, document in self._named(schema.FlowDocument)}
         agents: list[Agent] = []
         if tenant is not None:
             tools = {name: self._tool(name, part) for name, part in tenant.spec.tools.items()}
-            for name, (source, spec) in flows.items():
-                self._check_flow(source, spec, name, tenant.spec.tools)
+            for source, spec in flows.values():
+                self._check_flow(source, spec, tenant.spec.tools)
             built = {name: _flow(name, spec) for name, (_, spec) in flows.items()}
             for name, source, document in self._named(schema.AgentDocument):
-                self._check_agent(source, document.spec, set(flows), set(policies))
+                self._check_agent(source, document.spec)
                 if not self._problems:
                     policy = policies.get(document.spec.policy or "", Policy())
                     agents.append(self._agent(name, document.spec, tenant, policy, built, tools))
@@ -185,78 +105,36 @@ class _Tenant:
         found: dict[str, tuple[str, SourceDocument, _Doc]] = {}
         for entry in self._checked:
             if isinstance(entry.document, kind):
-                name = entry.document.metadata.name
-                if name in found:
-                    self._complain(entry.source, ("metadata", "name"), f"a second {entry.document.kind} named {name!r}")
-                found[name] = (name, entry.source, entry.document)
+                found[entry.document.metadata.name] = (entry.document.metadata.name, entry.source, entry.document)
         return list(found.values())
 
     def _only_tenant(self) -> schema.TenantDocument | None:
-        tenants = self._named(schema.TenantDocument)
+        tenants = [entry.document for entry in self._checked if isinstance(entry.document, schema.TenantDocument)]
         if len(tenants) != 1:
             text = f"there must be one Tenant document, found {len(tenants)}"
             self._problems.append(_problem(self._directory, 1, "kind", text))
             return None
-        _, source, document = tenants[0]
-        try:
-            ZoneInfo(document.spec.timezone)
-        except (ZoneInfoNotFoundError, ValueError):
-            self._complain(source, ("spec", "timezone"), f"{document.spec.timezone!r} is not a time zone")
-        return document
+        return tenants[0]
 
-    def _check_flow(
-        self, source: SourceDocument, spec: schema.FlowSpec, name: str, tools: Mapping[str, schema.ToolPart]
-    ) -> None:
-        known = set(spec.slots)
-        returned: set[str] = {"title"}
+    def _check_flow(self, source: SourceDocument, spec: schema.FlowSpec, tools: Mapping[str, schema.ToolPart]) -> None:
+        known = {*spec.slots, "title"}
         for index, step in enumerate(spec.steps):
-            key: KeyPath = ("spec", "steps", index)
-            if step.ask is not None:
-                self._check_name(source, (*key, "ask", "slot"), step.ask.slot, known, "slot")
-            if step.confirm is not None:
-                for slot in step.confirm.retry:
-                    self._check_name(source, (*key, "confirm", "retry"), slot, known, "slot")
-            if step.tool is not None:
-                self._check_name(source, (*key, "tool", "name"), step.tool.name, set(tools), "tool")
-                if step.tool.name in tools:
-                    tool = tools[step.tool.name]
-                    returned |= set(tool.returns)
-                    for argument in step.tool.arguments:
-                        self._check_name(
-                            source, (*key, "tool", "arguments", argument), argument, set(tool.arguments), "argument"
-                        )
-            for slot in step.when:
-                self._check_name(source, (*key, "when", slot), slot, known | returned, "slot")
+            if step.tool is not None and step.tool.name in tools:
+                known |= set(tools[step.tool.name].returns)
             for text in _texts_of(step):
-                self._check_template(source, key, text, known | returned)
-        del name
+                self._check_template(source, ("spec", "steps", index), text, known)
 
-    def _check_agent(self, source: SourceDocument, spec: schema.AgentSpec, flows: set[str], policies: set[str]) -> None:
-        sources = {part.name for part in spec.knowledge}
+    def _check_agent(self, source: SourceDocument, spec: schema.AgentSpec) -> None:
         for index, part in enumerate(spec.knowledge):
-            if not (self._directory / part.file).is_file():
+            if part.file is not None and not self._has_replica and not (self._directory / part.file).is_file():
                 self._complain(source, ("spec", "knowledge", index, "file"), f"{part.file!r} is not a file")
         for name, intent in spec.intents.items():
             key: KeyPath = ("spec", "intents", name)
-            for field, value, known, noun in (
-                ("flow", intent.flow, flows, "flow"),
-                ("knowledge", intent.knowledge, sources, "knowledge source"),
-                ("item", intent.item, sources, "knowledge source"),
-            ):
-                if value is not None:
-                    self._check_name(source, (*key, field), value, known, noun)
             self._check_template(source, (*key, "title"), intent.title or name, {"item"} if intent.item else set())
             for answer in _answers(intent):
                 self._check_template(source, (*key, "answer"), answer.text, None if intent.item else set())
-        if spec.policy is not None:
-            self._check_name(source, ("spec", "policy"), spec.policy, policies, "policy")
         self._check_template(source, ("spec", "phrases", "confirm"), spec.phrases.confirm, {"question"})
         self._check_template(source, ("spec", "phrases", "back_to_flow"), spec.phrases.back_to_flow, {"title"})
-
-    def _check_name(self, source: SourceDocument, key: KeyPath, name: str, known: set[str], noun: str) -> None:
-        if name not in known:
-            allowed = f"one of {', '.join(sorted(known))}" if known else f"there is no {noun}"
-            self._complain(source, key, f"{name!r} is not a {noun}; {allowed}", _suggestion(name, known))
 
     def _check_template(self, source: SourceDocument, key: KeyPath, text: str, known: set[str] | None) -> None:
         try:
@@ -266,11 +144,10 @@ class _Tenant:
             return
         for place in places:
             if known is not None and place.name not in known:
-                self._complain(source, key, f"{{{place.name}}} has no value here", _suggestion(place.name, known))
+                self._complain(source, key, f"{{{place.name}}} has no value here", suggestion(place.name, known))
 
     def _complain(self, source: SourceDocument, key: KeyPath, message: str, hint: str = "") -> None:
-        name = ".".join(str(part) for part in key)
-        self._problems.append(_problem(source.path, source.line(key), name, message, hint))
+        self._problems.append(source.problem(key, message, hint))
 
     def _tool(self, name: str, part: schema.ToolPart) -> ToolSpec:
         arguments = {
@@ -312,7 +189,7 @@ class _Tenant:
                 prompt=consent.prompt, again=consent.again, accepted=consent.accepted, declined=consent.declined
             ),
             sources=tuple(
-                KnowledgeSource(name=part.name, path=self._directory / part.file, mention=part.mention)
+                KnowledgeSource(name=part.name, path=self._items_file(part), mention=part.mention)
                 for part in spec.knowledge
             ),
             intents=tuple(_intent(intent, part) for intent, part in spec.intents.items()),
@@ -321,6 +198,9 @@ class _Tenant:
             phrases=_phrases(spec.phrases),
             policy=policy,
         )
+
+    def _items_file(self, part: schema.SourcePart) -> Path | None:
+        return None if part.file is None or self._has_replica else self._directory / part.file
 
 
 def _texts_of(step: schema.StepPart) -> list[str]:
@@ -422,11 +302,6 @@ def _phrases(part: schema.PhrasesPart) -> Phrases:
         filler=tuple(part.filler),
         more_digits=part.more_digits,
     )
-
-
-def _suggestion(word: str, allowed: Iterable[str]) -> str:
-    best = process.extractOne(word, list(allowed), score_cutoff=_SUGGESTION_CUTOFF)
-    return f"did you mean {best[0]!r}?" if best is not None else ""
 
 
 def _problem(path: Path, line: int, key: str, message: str, hint: str = "") -> DocumentProblem:

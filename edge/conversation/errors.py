@@ -6,25 +6,9 @@ ConversationError
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
+from contract.documents_source import DocumentProblem
 from contract.errors import Blame, BoroughError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentProblem:
-    """One mistake in a document: where it is, what is wrong, and what would be right."""
-
-    path: Path
-    line: int
-    key: str
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.path}:{self.line}: {self.key}: {self.message}{hint}"
 
 
 class ConversationError(BoroughError):

@@ -1,10 +1,12 @@
 """Checks a tenant's directory whole: documents, knowledge, and whether the two fit together."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from contract.documents_source import DocumentProblem
 from edge.conversation.agent import Agent
 from edge.conversation.documents import load_agents
-from edge.conversation.errors import DocumentProblem, DocumentsInvalidError
+from edge.conversation.errors import DocumentsInvalidError
 from edge.conversation.template import placeholders
 from edge.knowledge.errors import KnowledgeInvalidError
 from edge.knowledge.items import Item, load_items
@@ -21,34 +23,36 @@ def problems_in(directory: Path) -> tuple[DocumentProblem, ...]:
 
 def _knowledge_problems(agent: Agent) -> list[DocumentProblem]:
     problems: list[DocumentProblem] = []
+    files = {source.name: source.path for source in agent.sources if source.path is not None}
     items: dict[str, tuple[Item, ...]] = {}
-    for source in agent.sources:
+    for name, path in files.items():
         try:
-            items[source.name] = load_items(source.path, source.name)
+            items[name] = load_items(path, name)
         except KnowledgeInvalidError as error:
             problems.append(_in_file(error))
     seen: dict[str, str] = {}
-    for source in agent.sources:
+    for name, path in files.items():
         problems += [
-            _about(source.path, item.id, f"the id is also used in {seen[item.id]!r}")
-            for item in items.get(source.name, ())
-            if seen.setdefault(item.id, source.name) != source.name
+            _about(path, item.id, f"the id is also used in {seen[item.id]!r}")
+            for item in items.get(name, ())
+            if seen.setdefault(item.id, name) != name
         ]
-    return problems + _template_problems(agent, items)
+    return problems + _template_problems(agent, items, files)
 
 
-def _template_problems(agent: Agent, items: dict[str, tuple[Item, ...]]) -> list[DocumentProblem]:
+def _template_problems(
+    agent: Agent, items: Mapping[str, tuple[Item, ...]], files: Mapping[str, Path]
+) -> list[DocumentProblem]:
     """Answers about items must find their values in at least one item of the source."""
     problems: list[DocumentProblem] = []
     for intent in agent.intents:
         if intent.item is None or intent.item not in items:
             continue
         known = {name for item in items[intent.item] for name in item.attributes}
-        path = next(source.path for source in agent.sources if source.name == intent.item)
         for answer in intent.answers:
             needed = [*(place.name for place in placeholders(answer.text)), *answer.when]
             problems += [
-                _about(path, intent.name, f"intent {intent.name!r} needs {name!r}, which no item has")
+                _about(files[intent.item], intent.name, f"intent {intent.name!r} needs {name!r}, which no item has")
                 for name in needed
                 if name not in known
             ]

@@ -7,9 +7,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.documents_source import DocumentProblem
 from edge.conversation.cli import agent as agent_command
 from edge.conversation.documents import load_agents
-from edge.conversation.errors import DocumentProblem
 from edge.conversation.validation import problems_in
 
 TENANTS = Path(__file__).parents[3] / "edge/tenants"

@@ -49,6 +49,7 @@ def test_no_line_of_a_scenario_is_an_example(tenant: str) -> None:
     agent = load_agents(scenarios.TENANTS / tenant)[0]
     quoted = {_letters(example) for intent in agent.intents for example in intent.examples if len(example.split()) > 2}
     for source in agent.sources:
+        assert source.path is not None
         if source.path.suffix == ".yaml":
             items = yaml.safe_load(source.path.read_text())["items"]
             quoted |= {_letters(question) for item in items for question in item["questions"]}

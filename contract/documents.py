@@ -1,8 +1,10 @@
-"""The shape of agent documents as an operator writes them. pydantic stays in here and in `documents`."""
+"""The shape of documents as an operator writes them; the hub and the nodes check the same. No file is read here."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from contract.names import NAME_PATTERN, REGION_PATTERN
 
 
 def _as_text(value: object) -> object:
@@ -17,7 +19,8 @@ def _as_list(value: object) -> object:
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$", max_length=60)]
+RegionName = Annotated[str, StringConstraints(pattern=f"^{REGION_PATTERN}$", max_length=32)]
 Value = Annotated[str, BeforeValidator(_as_text)]
 Texts = Annotated[list[Text], BeforeValidator(_as_list)]
 Names = Annotated[list[Name], BeforeValidator(_as_list)]
@@ -25,6 +28,13 @@ TelephoneNumber = Annotated[str, StringConstraints(pattern=r"^\+?[0-9]{2,15}$")]
 Destination = Annotated[str, StringConstraints(pattern=r"^(sips?:[^\s@]+@[^\s@]+|\+?[0-9]{2,15})$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
+RetentionDays = Annotated[int, Field(ge=0, le=36_500)]
+TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Jurisdiction = Literal["gdpr", "dpdp", "tcpa"]
+RecordingConsent = Literal["opt_in", "opt_out", "notice", "none"]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+# What a rollup tells the hub about calls, beyond that they happened.
+Aggregate = Literal["counts", "latency", "intents", "reasons", "confidence", "repeat_calls"]
 
 
 class Part(BaseModel):
@@ -138,7 +148,8 @@ class IntentPart(Part):
 
 class SourcePart(Part):
     name: Name
-    file: Text
+    # Without one the items come from the tenant's knowledge at the hub.
+    file: Text | None = None
     mention: Text | None = None
 
 
@@ -199,10 +210,72 @@ class ToolPart(Part):
     secret_file: str | None = None
 
 
+class RecordingPart(Part):
+    """Whether calls are recorded, and for how long recordings are kept. `none`: nothing is recorded."""
+
+    consent: RecordingConsent
+    retention_days: RetentionDays | None = None
+
+
+class TranscriptsPart(Part):
+    retention_days: RetentionDays
+
+
+class CallingHoursPart(Part):
+    """When the tenant may call people, in their local time."""
+
+    from_: Annotated[TimeOfDay, Field(alias="from")]
+    until: TimeOfDay
+    days: list[Weekday] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> "CallingHoursPart":
+        if self.from_ >= self.until:
+            raise ValueError("`from` must be before `until`")
+        return self
+
+
+class RightsPart(Part):
+    """Within how many days a person's request is answered."""
+
+    access_days: Annotated[int, Field(ge=1, le=365)] | None = None
+    erasure_days: Annotated[int, Field(ge=1, le=365)] | None = None
+
+
+class AggregationPart(Part):
+    """What may leave the region, as counts."""
+
+    allowed: list[Aggregate]
+
+
+class GovernancePart(Part):
+    """Where a tenant's calls may be taken, by which laws, and what is kept of them. Packs of `controlplane/
+    jurisdictions` are held against it."""
+
+    regions: list[RegionName] = []
+    jurisdictions: list[Jurisdiction] = []
+    data_classes: list[Name] = []
+    recording: RecordingPart | None = None
+    transcripts: TranscriptsPart | None = None
+    calling_hours: CallingHoursPart | None = None
+    rights: RightsPart | None = None
+    aggregation: AggregationPart | None = None
+
+
 class TenantSpec(Part):
     title: Text
     timezone: str = "UTC"
     tools: dict[Name, ToolPart] = {}
+    governance: GovernancePart | None = None
+
+
+class RegionSpec(Part):
+    """A region and what its laws allow. Without `allowed_data_classes` every class is allowed."""
+
+    title: Text
+    timezone: str = "UTC"
+    jurisdictions: list[Jurisdiction] = []
+    allowed_data_classes: list[Name] | None = None
 
 
 class BandsPart(Part):
@@ -250,9 +323,26 @@ class PolicyDocument(Document):
     spec: PolicySpec
 
 
-DOCUMENTS: dict[str, type[AgentDocument] | type[FlowDocument] | type[TenantDocument] | type[PolicyDocument]] = {
+class RegionMetadataPart(Part):
+    name: RegionName
+
+
+class RegionDocument(Part):
+    apiVersion: Literal["borough/v1"]  # noqa: N815 (the key as operators know it from Kubernetes)
+    kind: Literal["Region"]
+    metadata: RegionMetadataPart
+    spec: RegionSpec
+
+
+AnyDocument = AgentDocument | FlowDocument | TenantDocument | PolicyDocument | RegionDocument
+
+DOCUMENTS: dict[
+    str,
+    type[AgentDocument] | type[FlowDocument] | type[TenantDocument] | type[PolicyDocument] | type[RegionDocument],
+] = {
     "Agent": AgentDocument,
     "Flow": FlowDocument,
     "Tenant": TenantDocument,
     "Policy": PolicyDocument,
+    "Region": RegionDocument,
 }
