@@ -1,5 +1,6 @@
 """The shape of documents as an operator writes them; the hub and the nodes check the same. No file is read here."""
 
+from datetime import time
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -18,6 +19,17 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _as_country(value: object) -> object:
+    return "NO" if value is False else value  # YAML reads Norway as a boolean
+
+
+def _as_time(value: object) -> object:
+    # YAML reads 21:00 without quotes as a number to the base 60.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        return time(value // 60, value % 60)
+    return value
+
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600)]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$", max_length=60)]
 RegionName = Annotated[str, StringConstraints(pattern=f"^{REGION_PATTERN}$", max_length=32)]
@@ -29,12 +41,10 @@ Destination = Annotated[str, StringConstraints(pattern=r"^(sips?:[^\s@]+@[^\s@]+
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 RetentionDays = Annotated[int, Field(ge=0, le=36_500)]
-TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-Jurisdiction = Literal["gdpr", "dpdp", "tcpa"]
-RecordingConsent = Literal["opt_in", "opt_out", "notice", "none"]
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-# What a rollup tells the hub about calls, beyond that they happened.
-Aggregate = Literal["counts", "latency", "intents", "reasons", "confidence", "repeat_calls"]
+DeadlineDays = Annotated[int, Field(ge=1, le=365)]
+DeadlineHours = Annotated[int, Field(ge=1, le=24 * 90)]
+Country = Annotated[str, BeforeValidator(_as_country), StringConstraints(pattern=r"^[A-Z]{2}$")]
+TimeOfDay = Annotated[time, BeforeValidator(_as_time)]
 
 
 class Part(BaseModel):
@@ -211,55 +221,81 @@ class ToolPart(Part):
 
 
 class RecordingPart(Part):
-    """Whether calls are recorded, and for how long recordings are kept. `none`: nothing is recorded."""
+    """What happens before a call is recorded."""
 
-    consent: RecordingConsent
-    retention_days: RetentionDays | None = None
-
-
-class TranscriptsPart(Part):
-    retention_days: RetentionDays
+    consent: Literal["none", "notice", "opt_in"]
 
 
-class CallingHoursPart(Part):
-    """When the tenant may call people, in their local time."""
+class RetentionPart(Part):
+    """For how many days each class of data is kept."""
+
+    transcripts: RetentionDays | None = None
+    recordings: RetentionDays | None = None
+    call_metadata: RetentionDays | None = None
+    consents: RetentionDays | None = None
+    access_logs: RetentionDays | None = None
+
+
+class HoursPart(Part):
+    """From when until when, in the called person's time of day."""
 
     from_: Annotated[TimeOfDay, Field(alias="from")]
     until: TimeOfDay
-    days: list[Weekday] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
     @model_validator(mode="after")
-    def _is_ordered(self) -> "CallingHoursPart":
+    def _is_ordered(self) -> "HoursPart":
         if self.from_ >= self.until:
             raise ValueError("`from` must be before `until`")
         return self
 
 
+class OutboundPart(Part):
+    """How people are called. Absent: the tenant calls nobody."""
+
+    consent: Literal["none", "express", "express_written"]
+    hours: HoursPart | None = None
+
+
+class ResidencyPart(Part):
+    may_leave: Names = ["aggregates"]
+
+
 class RightsPart(Part):
     """Within how many days a person's request is answered."""
 
-    access_days: Annotated[int, Field(ge=1, le=365)] | None = None
-    erasure_days: Annotated[int, Field(ge=1, le=365)] | None = None
+    access: DeadlineDays | None = None
+    erasure: DeadlineDays | None = None
+    rectification: DeadlineDays | None = None
+    objection: DeadlineDays | None = None
+    withdrawal: DeadlineDays | None = None
+    grievance: DeadlineDays | None = None
 
 
-class AggregationPart(Part):
-    """What may leave the region, as counts."""
+class BreachPart(Part):
+    """Within how many hours a breach is told."""
 
-    allowed: list[Aggregate]
+    authority: DeadlineHours | None = None
+    subjects: DeadlineHours | None = None
+
+
+class AggregatesPart(Part):
+    minimum_group: Annotated[int, Field(ge=1, le=1000)]
 
 
 class GovernancePart(Part):
-    """Where a tenant's calls may be taken, by which laws, and what is kept of them. Packs of `controlplane/
-    jurisdictions` are held against it."""
+    """Where a tenant's calls are taken, under which laws, and what is kept of them. The packs of
+    controlplane/jurisdictions are held against it; what is absent is not said."""
 
     regions: list[RegionName] = []
-    jurisdictions: list[Jurisdiction] = []
-    data_classes: list[Name] = []
+    jurisdictions: Names = []
+    data_classes: Names = []
     recording: RecordingPart | None = None
-    transcripts: TranscriptsPart | None = None
-    calling_hours: CallingHoursPart | None = None
-    rights: RightsPart | None = None
-    aggregation: AggregationPart | None = None
+    retention: RetentionPart = RetentionPart()
+    outbound: OutboundPart | None = None
+    residency: ResidencyPart = ResidencyPart()
+    rights: RightsPart = RightsPart()
+    breach: BreachPart = BreachPart()
+    aggregates: AggregatesPart | None = None
 
 
 class TenantSpec(Part):
@@ -270,12 +306,15 @@ class TenantSpec(Part):
 
 
 class RegionSpec(Part):
-    """A region and what its laws allow. Without `allowed_data_classes` every class is allowed."""
+    """A region and what its laws allow. `country` is ISO 3166 alpha-2, `backup` the region that holds its replicas.
+    Without `allowed_data_classes` every class is allowed."""
 
     title: Text
+    country: Country
     timezone: str = "UTC"
-    jurisdictions: list[Jurisdiction] = []
-    allowed_data_classes: list[Name] | None = None
+    jurisdictions: Names = []
+    allowed_data_classes: Names | None = None
+    backup: RegionName | None = None
 
 
 class BandsPart(Part):
