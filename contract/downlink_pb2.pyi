@@ -255,7 +255,7 @@ class SnapshotContent(_message.Message):
     object: _builtins.str
     """Name in the region's object store: hex SHA-256 of the zstd file."""
     file_sha256: _builtins.bytes
-    """SHA-256 and size of the SQLite file inside."""
+    """SHA-256 and size of the SQLite file inside (contract/knowledge_snapshot.py)."""
     file_bytes: _builtins.int
     embedding: _builtins.str
     """Name of the embedding model of its vectors."""
@@ -428,18 +428,21 @@ class ItemText(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     vector: _builtins.bytes
-    """Unit length, int8: each component times 127, rounded."""
+    """int8; times `scale` it is the unit vector, whose largest component is 127 times `scale`."""
+    scale: _builtins.float
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         vector: _builtins.bytes = ...,
+        scale: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scale", b"scale", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,8 @@ _TENS = {
 }  # fmt: skip
 _SCALES = {"thousand": 1_000, "million": 1_000_000}
 _REPEATS = {"double": 2, "triple": 3}
+# A number can begin with no other word.
+_BEGINNINGS = frozenset({*_UNITS, *_TEENS, *_TENS, *_REPEATS, "a"})
 _TOKEN = re.compile(r"\d{1,2}:\d{2}|\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[a-z]+(?:'[a-z]+)?|[$%]")
 
 
@@ -63,6 +65,10 @@ def read_numbers(text: str) -> list[Token]:
     position = 0
     while position < len(tokens):
         token = tokens[position]
+        if token[0].isalpha() and token not in _BEGINNINGS:
+            items.append(token)
+            position += 1
+            continue
         if ":" in token:
             hour, minute = token.split(":")
             items.append(Clock(hour=int(hour), minute=int(minute)))

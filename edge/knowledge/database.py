@@ -1,0 +1,306 @@
+"""Knowledge as a SQLite database: items, their vectors, and everything that search needs, derived from them.
+
+One form for all knowledge: a tenant's replica on disk, written by the node's sync agent and read by every call worker,
+and the database in memory that is built from the files beside an agent's documents. `Writer` keeps what is derived
+(stems in FTS5, vocabulary, spellings of names) in step with the items inside the caller's transaction. `changes` tells
+readers which items to look at again. Knows no manifests and no ranking.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.downlink_pb2 import ItemText, KnowledgeItem
+from contract.knowledge_items import Item, from_message
+from edge.knowledge.words import content_stems, rough, sound, words
+
+# Grows when what is derived changes, so that an upgraded node derives it anew.
+INDEX_FORMAT = 1
+# Days that stand for "no limit".
+FIRST_DAY, LAST_DAY = 0, 4_000_000
+SCHEMA = """
+CREATE TABLE knowledge (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    index_format INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    items INTEGER NOT NULL,
+    manifest_sha256 BLOB NOT NULL,
+    embedding TEXT NOT NULL
+) STRICT;
+-- body: a KnowledgeItem without texts; days are proleptic ordinals.
+CREATE TABLE items (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    source TEXT NOT NULL,
+    id TEXT NOT NULL,
+    has_questions INTEGER NOT NULL,
+    valid_from INTEGER NOT NULL,
+    valid_until INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    crc INTEGER NOT NULL,
+    UNIQUE (source, id)
+) STRICT;
+CREATE INDEX items_by_id ON items (id);
+CREATE TABLE texts (
+    row INTEGER PRIMARY KEY,
+    item INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    stems TEXT NOT NULL,
+    scale REAL NOT NULL,
+    vector BLOB NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT;
+CREATE INDEX texts_by_item ON texts (item);
+CREATE VIRTUAL TABLE search USING
+    fts5(stems, content='', contentless_delete=1, detail=none, tokenize="ascii tokenchars ':.'");
+-- In how many texts a stem stands, by what decides whether an agent searches them: the source, and "?" behind it if
+-- questions are written.
+CREATE TABLE vocabulary (
+    row INTEGER PRIMARY KEY,
+    stem TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    texts INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    UNIQUE (stem, scope)
+) STRICT;
+CREATE INDEX vocabulary_by_version ON vocabulary (version);
+CREATE TABLE names (
+    row INTEGER PRIMARY KEY,
+    item INTEGER NOT NULL,
+    letters TEXT NOT NULL,
+    sounds TEXT NOT NULL,
+    rough TEXT NOT NULL
+) STRICT;
+CREATE INDEX names_by_item ON names (item);
+-- An item's row stays here when the item is gone: readers learn of it so.
+CREATE TABLE changes (item INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT;
+CREATE INDEX changes_by_version ON changes (version);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedVersion:
+    """What a tenant's replica holds."""
+
+    tenant: str
+    version: int
+    created_at_ms: int
+    items: int
+    manifest_sha256: bytes
+    embedding: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vector:
+    """A unit vector in int8: `components` times `scale`."""
+
+    components: bytes
+    scale: float
+
+
+def quantised(vectors: NDArray[np.float32]) -> list[Vector]:
+    """Return the rows in int8, each with a scale of its own: its largest component is 127."""
+    scales = np.abs(vectors).max(axis=1) / 127 if len(vectors) else np.zeros(0, dtype=np.float32)
+    divisors = np.where(scales > 0, scales, 1)
+    components = np.round(vectors / divisors[:, None]).astype(np.int8)
+    return [Vector(components=row.tobytes(), scale=float(scale)) for row, scale in zip(components, scales, strict=True)]
+
+
+def create(connection: apsw.Connection) -> None:
+    """Make the tables of an empty database."""
+    connection.execute(SCHEMA)
+
+
+def applied_version(connection: apsw.Connection) -> AppliedVersion:
+    """Return what a replica holds. Raises apsw.Error if it is none."""
+    row = connection.execute(
+        "SELECT tenant, version, created_at_ms, items, manifest_sha256, embedding FROM knowledge"
+    ).fetchone()
+    if row is None:
+        raise apsw.CorruptError("the row that says what it holds is gone")
+    return AppliedVersion(
+        tenant=str(row[0]),
+        version=int(row[1]),
+        created_at_ms=int(row[2]),
+        items=int(row[3]),
+        manifest_sha256=bytes(row[4]),
+        embedding=str(row[5]),
+    )
+
+
+def scope_of(source: str, *, has_questions: bool) -> str:
+    return f"{source}?" if has_questions else source
+
+
+class Writer:
+    """Writes items and what is derived from them; `flush` before the transaction ends. Messages must be well-formed."""
+
+    def __init__(self, connection: apsw.Connection, version: int) -> None:
+        self._connection = connection
+        self._version = version
+        self._vocabulary: Counter[tuple[str, str]] = Counter()
+
+    def put(self, message: KnowledgeItem) -> None:
+        """Add an item or replace it. Raises ValueError for what is none."""
+        item = from_message(message)
+        body = _body(message)
+        values = (bool(item.questions), _day(item.valid_from, FIRST_DAY), _day(item.valid_until, LAST_DAY), body)
+        row = self._row(item.source, item.id)
+        if row is None:
+            self._connection.execute(
+                "INSERT INTO items (source, id, has_questions, valid_from, valid_until, body, crc)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (item.source, item.id, *values, zlib.crc32(body)),
+            )
+            row = self._connection.last_insert_rowid()
+        else:
+            self._drop_derived(row)
+            self._connection.execute(
+                "UPDATE items SET has_questions = ?, valid_from = ?, valid_until = ?, body = ?, crc = ? WHERE row = ?",
+                (*values, zlib.crc32(body), row),
+            )
+        scope = scope_of(item.source, has_questions=bool(item.questions))
+        for text in message.texts:
+            self._put_text(row, scope, text)
+        self._connection.executemany(
+            "INSERT INTO names (item, letters, sounds, rough) VALUES (?, ?, ?, ?)",
+            [(row, *spellings(name)) for name in (item.title, *item.aliases)],
+        )
+        self._changed(row)
+
+    def put_text(self, row: int, scope: str, text: str, vector: Vector) -> None:
+        """Add a text of an item, or of anything else that has a row of its own."""
+        found = content_stems(text)
+        stems = " ".join(sorted(found))
+        self._connection.execute(
+            "INSERT INTO texts (item, text, stems, scale, vector, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            (row, text, stems, vector.scale, vector.components, _crc(text, vector)),
+        )
+        number = self._connection.last_insert_rowid()
+        self._connection.execute("INSERT INTO search (rowid, stems) VALUES (?, ?)", (number, stems))
+        self._vocabulary.update((stem, scope) for stem in found)
+
+    def remove(self, source: str, item_id: str) -> bool:
+        """Remove an item; False if there is none."""
+        row = self._row(source, item_id)
+        if row is None:
+            return False
+        self._drop_derived(row)
+        self._connection.execute("DELETE FROM items WHERE row = ?", (row,))
+        self._changed(row)
+        return True
+
+    def flush(self) -> None:
+        """Write the counts of the vocabulary."""
+        self._connection.executemany(
+            "INSERT INTO vocabulary (stem, scope, texts, version) VALUES (?, ?, ?, ?) ON CONFLICT (stem, scope)"
+            " DO UPDATE SET texts = texts + excluded.texts, version = excluded.version",
+            [(stem, scope, count, self._version) for (stem, scope), count in self._vocabulary.items() if count],
+        )
+        self._vocabulary.clear()
+
+    def _put_text(self, row: int, scope: str, text: ItemText) -> None:
+        self.put_text(row, scope, text.text, Vector(components=text.vector, scale=text.scale))
+
+    def _drop_derived(self, row: int) -> None:
+        """Remove what an item had, counted out under the scope that it had."""
+        scope = ""
+        for source, has_questions in self._connection.execute(
+            "SELECT source, has_questions FROM items WHERE row = ?", (row,)
+        ):
+            scope = scope_of(str(source), has_questions=bool(has_questions))
+        for text, stems in self._connection.execute("SELECT row, stems FROM texts WHERE item = ?", (row,)).fetchall():
+            self._connection.execute("DELETE FROM search WHERE rowid = ?", (text,))
+            self._vocabulary.subtract((stem, scope) for stem in str(stems).split())
+        self._connection.execute("DELETE FROM texts WHERE item = ?", (row,))
+        self._connection.execute("DELETE FROM names WHERE item = ?", (row,))
+
+    def _row(self, source: str, item_id: str) -> int | None:
+        found = self._connection.execute("SELECT row FROM items WHERE source = ? AND id = ?", (source, item_id))
+        row = found.get
+        return int(row) if row is not None else None
+
+    def _changed(self, row: int) -> None:
+        self._connection.execute(
+            "INSERT INTO changes VALUES (?, ?) ON CONFLICT (item) DO UPDATE SET version = excluded.version",
+            (row, self._version),
+        )
+
+
+def spellings(name: str) -> tuple[str, str, str]:
+    """Return the letters of a name, how it sounds and how it is spelt roughly, without spaces: the recogniser writes
+    "AeroBuds" as two words as often as one."""
+    letters = "".join(words(name))
+    return letters, sound(letters), rough(letters)
+
+
+def stored_items(connection: apsw.Connection) -> Iterator[KnowledgeItem]:
+    """Yield every item with its texts, as it was put."""
+    for row, body in connection.execute("SELECT row, body FROM items ORDER BY row"):
+        message = KnowledgeItem.FromString(bytes(body))
+        found = connection.execute("SELECT text, scale, vector FROM texts WHERE item = ? ORDER BY row", (row,))
+        message.texts.extend(ItemText(text=text, scale=scale, vector=vector) for text, scale, vector in found)
+        yield message
+
+
+def problem_in(connection: apsw.Connection) -> str | None:
+    """Return what is damaged in a database, None if nothing is. Reads all of it."""
+    checked = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+    if checked != ["ok"]:
+        return f"quick_check: {checked[0]}"
+    for source, item_id, body, crc in connection.execute("SELECT source, id, body, crc FROM items"):
+        if zlib.crc32(body) != crc:
+            return f"item {source}/{item_id} does not fit its checksum"
+    for row, text, scale, vector, crc in connection.execute("SELECT row, text, scale, vector, crc FROM texts"):
+        if _crc(text, Vector(components=vector, scale=scale)) != crc:
+            return f"text {row} does not fit its checksum"
+    return None
+
+
+def problem_with(messages: Sequence[KnowledgeItem], dimensions: int | None) -> str | None:
+    """Return why items cannot be put, None if they can: `dimensions` is how long vectors must be, if that is known."""
+    for message in messages:
+        try:
+            from_message(message)
+        except ValueError as error:
+            return f"item {message.source}/{message.id}: {error}"
+        for text in message.texts:
+            dimensions = dimensions or len(text.vector)
+            if not text.text or not text.vector or len(text.vector) != dimensions:
+                return f"item {message.source}/{message.id}: a text has no vector of {dimensions} components"
+            if not 0 <= text.scale <= 1:
+                return f"item {message.source}/{message.id}: the scale of a vector is {text.scale}"
+    return None
+
+
+def dimensions_of(connection: apsw.Connection) -> int | None:
+    """Return how long the vectors are, None if there are none yet."""
+    found = connection.execute("SELECT length(vector) FROM texts LIMIT 1").get
+    return int(str(found)) if found is not None else None
+
+
+def _body(message: KnowledgeItem) -> bytes:
+    body = KnowledgeItem()
+    body.CopyFrom(message)
+    body.ClearField("texts")
+    return body.SerializeToString(deterministic=True)
+
+
+def _day(day: date | None, without: int) -> int:
+    return day.toordinal() if day is not None else without
+
+
+def _crc(text: str, vector: Vector) -> int:
+    return zlib.crc32(vector.components, zlib.crc32(f"{text}\0{vector.scale!r}".encode()))
+
+
+def item_of_body(body: bytes) -> Item:
+    """Return the item of a stored body."""
+    return from_message(KnowledgeItem.FromString(body))
