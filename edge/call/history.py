@@ -75,6 +75,7 @@ class CallHistory:
                 citations=citations,
                 was_interrupted=turn.was_interrupted,
                 timings=turn.timings,
+                is_silent=turn.is_silent,
             )
         )
         self._metrics.observe_turn(turn.timings)

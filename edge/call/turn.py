@@ -49,7 +49,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedTurn:
-    """One turn for the record: what was said and really heard. `began` is on the monotonic clock."""
+    """One turn for the record: what was said and really heard. `began` is on the monotonic clock; `is_silent`: the
+    reply was meant to be spoken, and synthesis gave no sound."""
 
     seq: int
     began: float
@@ -58,6 +59,7 @@ class FinishedTurn:
     reply: Reply
     was_interrupted: bool
     timings: TurnTimings
+    is_silent: bool = False
 
 
 class TurnListener(Protocol):

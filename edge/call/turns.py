@@ -511,6 +511,7 @@ class TurnTaking:
                 reply=turn.reply,
                 was_interrupted=was_interrupted,
                 timings=turn.timings,
+                is_silent=self._voice.is_silent,
             )
         )
 

@@ -44,11 +44,12 @@ class SpokenClip:
 
 @dataclass(slots=True)
 class AgentVoice:
-    """Speaks one reply at a time over `leg`."""
+    """Speaks one reply at a time over `leg`. `is_silent`: the last reply came to its end, or broke, without a sound."""
 
     leg: MediaLeg
     clips: list[SpokenClip] = field(default_factory=list)
     is_speaking: bool = False
+    is_silent: bool = False
     _generation: int = 0
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,6 +68,7 @@ class AgentVoice:
         generation = self._generation
         self.clips = []
         self.is_speaking = True
+        self.is_silent = False
         is_first = True
         try:
             for speech in speeches:
@@ -80,7 +82,11 @@ class AgentVoice:
                         is_first = False
                     await self._send(clip, pcm)
                 clip.is_sent = True
+            self.is_silent = self._is_without_sound
             await self._until_heard()
+        except Exception:
+            self.is_silent = self._is_without_sound
+            raise
         finally:
             if generation == self._generation:
                 self.is_speaking = False
@@ -95,6 +101,10 @@ class AgentVoice:
         """The words of the reply that the caller has heard."""
         parts = (heard_text([clip.as_sent()], clip.heard_samples) for clip in self.clips)
         return " ".join(part for part in parts if part)
+
+    @property
+    def _is_without_sound(self) -> bool:
+        return bool(self.clips) and not any(clip.total_samples for clip in self.clips)
 
     async def silence(self) -> None:
         """Stop at once; what was not heard will never be."""
