@@ -4,19 +4,26 @@ ControlPlaneError
 ├── HubDatabaseError        the hub's database cannot be opened or written
 │   └── HubSchemaTooNewError
 ├── SigningKeyError         the signing key is missing or no Ed25519 key
-└── CallerError             who asks is not known or may not
-    ├── UnknownCallerError  no client certificate, or one without a role
-    ├── RevokedCallerError  the certificate was revoked
-    └── NotAllowedError     the role does not allow it
+├── CallerError             who asks is not known or may not
+│   ├── UnknownCallerError  no client certificate, or one without a role
+│   ├── RevokedCallerError  the certificate was revoked
+│   └── NotAllowedError     the role does not allow it
+├── StandbyError            another instance of the hub holds the lease
+├── DocumentsRefusedError   documents are wrong, do not fit together, or break a rule; nothing was stored
+├── DocumentNotFoundError   there is no such document or revision
+└── BundleTooLargeError     the documents of a region do not fit into one message
 """
+
+from typing import ClassVar
 
 from contract.errors import Blame, BoroughError
 
 
 class ControlPlaneError(BoroughError):
-    """Base of what can go wrong at the hub."""
+    """Base of what can go wrong at the hub. `grpc_status` is the name of the status a client gets; empty: by blame."""
 
     code = "hub.error"
+    grpc_status: ClassVar[str] = ""
 
 
 class HubDatabaseError(ControlPlaneError):
@@ -47,12 +54,14 @@ class CallerError(ControlPlaneError):
 
     code = "hub.caller"
     blame = Blame.OPERATOR
+    grpc_status = "PERMISSION_DENIED"
 
 
 class UnknownCallerError(CallerError):
     """The client certificate is missing or names no person or role."""
 
     code = "hub.unknown_caller"
+    grpc_status = "UNAUTHENTICATED"
     hint = "Use an admin certificate: CN names the person, OU the role (viewer, operator, compliance, admin)."
 
 
@@ -68,3 +77,37 @@ class NotAllowedError(CallerError):
 
     code = "hub.not_allowed"
     hint = "Ask somebody whose certificate has the role that the message names."
+
+
+class StandbyError(ControlPlaneError):
+    """Another instance of the hub holds the lease; this one waits."""
+
+    code = "hub.standby"
+    blame = Blame.REMOTE
+    hint = "Use the address of the active instance, or wait until this one takes over."
+
+
+class DocumentsRefusedError(ControlPlaneError):
+    """Documents are wrong, do not fit together, or break a rule; nothing was stored."""
+
+    code = "hub.documents_refused"
+    blame = Blame.OPERATOR
+    hint = "Mend what is named and apply again; `borough apply --dry-run` checks without storing."
+
+
+class DocumentNotFoundError(ControlPlaneError):
+    """There is no such document or revision."""
+
+    code = "hub.document_not_found"
+    blame = Blame.OPERATOR
+    hint = "`borough get KIND` lists the documents, `borough history` the revisions."
+    grpc_status = "NOT_FOUND"
+
+
+class BundleTooLargeError(ControlPlaneError):
+    """The documents of a region do not fit into one message."""
+
+    code = "hub.bundle_too_large"
+    blame = Blame.OPERATOR
+    hint = "Split the region, or move long texts of agents into knowledge."
+    grpc_status = "FAILED_PRECONDITION"

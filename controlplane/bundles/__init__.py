@@ -1,0 +1,1 @@
+"""From documents to signed bundles, one stream a region, and their way down."""

@@ -1,0 +1,1 @@
+"""Documents of operators: read, checked against each other, stored with every revision."""

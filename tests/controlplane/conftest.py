@@ -1,0 +1,32 @@
+"""Parts that many tests of the hub need: a database, a signing key, documents."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.admin.callers import Caller, Role
+from controlplane.database import HubDatabase
+from controlplane.documents.application import Documents
+from controlplane.documents.judgement import pack_judge
+from controlplane.signing import Signer
+from tests.controlplane.certificates import write_signing_key
+
+ADA = Caller(name="ada", role=Role.OPERATOR, serial=1)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[HubDatabase]:
+    async with HubDatabase(tmp_path / "hub.sqlite3") as opened:
+        yield opened
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    write_signing_key(tmp_path / "signing.pem")
+    return Signer.from_file(tmp_path / "signing.pem")
+
+
+@pytest.fixture
+def documents(database: HubDatabase, signer: Signer) -> Documents:
+    return Documents(database, signer, pack_judge())
