@@ -1,4 +1,7 @@
-"""Opens a tenant's database and brings its schema up to date. Owns pragmas and migrations, knows no rows.
+"""Opens a tenant's databases and brings their schema up to date. Owns paths, pragmas, migrations; knows no rows.
+
+In the records folder are `<tenant>.sqlite3`, and in `keys/` beside it (or where the settings say) the databases of
+their keys under the same names, and the master key.
 
 Litestream will replicate these files. Its rules hold from the start: WAL mode, a busy timeout, no VACUUM, and no
 checkpoint by us while it is attached (`is_replicated`): neither automatic nor when the last connection closes. Both
@@ -9,10 +12,11 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import TracebackType
 
 import apsw
 
@@ -22,6 +26,8 @@ TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MIGRATION_NAME = re.compile(r"(\d{4})_[a-z]+(?:_[a-z]+)+\.sql")
 Cell = None | int | float | bytes | str
 
+KEYS_FOLDER = "keys"
+MASTER_KEY_NAME = "master.key"
 AUTOCHECKPOINT_PAGES = 1000  # SQLite's own default: a WAL of about 4 MB
 
 
@@ -36,10 +42,17 @@ class Migration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings:
-    """How a database is opened. `busy_timeout_s` is how long a write waits for another worker's."""
+    """How a database is opened. `busy_timeout_s` is how long a write waits for another worker's.
+
+    `keys_directory`: the key databases, in `keys/` of the records folder when None. `master_key_file`: what wraps
+    the keys; when None it is `master.key` beside them and made at first use, which keeps replicas and backups dark but
+    does not help against a stolen disk.
+    """
 
     busy_timeout_s: float = 2.0
     is_replicated: bool = False
+    keys_directory: Path | None = None
+    master_key_file: Path | None = None
 
 
 def database_path(directory: Path, tenant: str) -> Path:
@@ -49,14 +62,38 @@ def database_path(directory: Path, tenant: str) -> Path:
     return directory / f"{tenant}.sqlite3"
 
 
+def key_database_path(directory: Path, tenant: str, settings: DatabaseSettings) -> Path:
+    """Where the keys of a tenant's data subjects are. Raises InvalidTenantError."""
+    return database_path(settings.keys_directory or directory / KEYS_FOLDER, tenant)
+
+
+def master_key_path(directory: Path, settings: DatabaseSettings) -> Path:
+    """Where the node's master keys are."""
+    return settings.master_key_file or (settings.keys_directory or directory / KEYS_FOLDER) / MASTER_KEY_NAME
+
+
 def tenants_in(directory: Path) -> tuple[str, ...]:
     """Whose records are in a folder."""
     return tuple(sorted(path.stem for path in directory.glob("*.sqlite3") if TENANT_NAME.fullmatch(path.stem)))
 
 
-def load_migrations() -> tuple[Migration, ...]:
+class Immediate:
+    """BEGIN IMMEDIATE at the start of the block, COMMIT or ROLLBACK at its end."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._connection.in_transaction:  # a full disk has ended it already
+            self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def load_migrations(folder_name: str = "migrations") -> tuple[Migration, ...]:
     """All steps, oldest first, numbered 1, 2, 3 without a gap."""
-    folder = resources.files("edge.records") / "migrations"
+    folder = resources.files("edge.records") / folder_name
     found = sorted((entry.name, entry.read_text(encoding="utf-8")) for entry in folder.iterdir())
     steps = []
     for expected, (name, sql) in enumerate(((n, s) for n, s in found if n.endswith(".sql")), start=1):
@@ -67,14 +104,21 @@ def load_migrations() -> tuple[Migration, ...]:
     return tuple(steps)
 
 
-def open_writer(path: Path, settings: DatabaseSettings) -> apsw.Connection:
-    """Open for writing and migrate. Raises apsw.Error or SchemaTooNewError."""
+def open_database(
+    path: Path,
+    settings: DatabaseSettings,
+    migrations: tuple[Migration, ...],
+    prepare: Callable[[apsw.Connection], None] = lambda _: None,
+) -> apsw.Connection:
+    """Open for writing and migrate; `prepare` gives the connection what migrations need. Raises apsw.Error or
+    SchemaTooNewError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _sole_opener(path.parent):
         connection = apsw.Connection(str(path))
         try:
             _configure(connection, settings)
-            migrate(connection, load_migrations())
+            prepare(connection)
+            migrate(connection, migrations)
         except BaseException:
             connection.close()
             raise
@@ -92,16 +136,11 @@ def open_reader(path: Path, settings: DatabaseSettings) -> apsw.Connection:
 def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...]) -> None:
     """Apply what is missing; each step and its version row are one transaction, so a crash leaves whole steps."""
     while True:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with Immediate(connection):
             current = _version(connection)
             _refuse_newer(connection, current, len(migrations))
             if current < len(migrations):
                 _apply(connection, migrations[current])
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
         if current >= len(migrations) - 1:
             return
 
@@ -123,6 +162,8 @@ def _configure(connection: apsw.Connection, settings: DatabaseSettings) -> None:
     # FULL, not NORMAL: a turn that was acknowledged survives a power cut. Group commit pays for the fsync.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # What is deleted (plain content by a migration, a destroyed key) is overwritten in the file.
+    connection.execute("PRAGMA secure_delete = ON")
     connection.wal_autocheckpoint(0 if settings.is_replicated else AUTOCHECKPOINT_PAGES)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(settings.is_replicated))
 

@@ -10,7 +10,9 @@ RecordsError
 ├── RowRejectedError        our bug: a row that breaks a constraint
 ├── SchemaTooNewError       the file was written by a newer release
 ├── InvalidTenantError      a tenant name that cannot name a file
-└── SubjectKeyError         the HMAC key for caller ids is unusable
+├── SubjectKeyError         the HMAC key for caller ids is unusable
+├── MasterKeyError          the file of master keys is missing, open to others, or holds no key
+└── AuditMissingError       there are no records whose audit chain could be verified
 """
 
 import apsw
@@ -75,6 +77,16 @@ class InvalidTenantError(RecordsError):
 class SubjectKeyError(RecordsError):
     code = "records.subject_key"
     hint = "Give at least 32 random bytes: `head -c 32 /dev/urandom > FILE`."
+
+
+class MasterKeyError(RecordsError):
+    code = "records.master_key"
+    hint = "Give a file of mode 0600 with 64 hexadecimal digits: `(umask 077; openssl rand -hex 32 > FILE)`."
+
+
+class AuditMissingError(RecordsError):
+    code = "records.audit_missing"
+    hint = "Name the folder of the tenants' databases with --records."
 
 
 def from_sqlite(error: apsw.Error, path: object) -> RecordsError:

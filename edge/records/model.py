@@ -16,6 +16,19 @@ class Transport(StrEnum):
     WEBRTC = "webrtc"
 
 
+class ContentState(StrEnum):
+    """Whether personal content could be read; its fields are empty in every state but READABLE.
+
+    ERASED: the data subject's key was destroyed. SEALED: the key, or the master key that wraps it, is not on this node.
+    DAMAGED: the content was changed, or moved here from another row.
+    """
+
+    READABLE = "readable"
+    ERASED = "erased"
+    SEALED = "sealed"
+    DAMAGED = "damaged"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
     """One call, as far as it got; written again (same `call_id`) when more is known.
@@ -75,6 +88,7 @@ class TurnRecord:
     was_interrupted: bool = False
     is_silent: bool = False
     timings: TurnTimings = TurnTimings()
+    content_state: ContentState = ContentState.READABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +116,7 @@ class TransferRecord:
     began_at: datetime
     took_ms: int
     outcome: TransferOutcome
+    content_state: ContentState = ContentState.READABLE
 
 
 Record = CallRecord | TurnRecord | ToolRunRecord | TransferRecord

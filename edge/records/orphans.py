@@ -6,31 +6,31 @@ from pathlib import Path
 import apsw
 
 from edge.records import rows
-from edge.records.database import DatabaseSettings, database_path, open_writer, tenants_in
+from edge.records.database import DatabaseSettings, Immediate, database_path
 from edge.records.errors import from_sqlite
-from edge.records.presence import is_alive
+from edge.records.presence import RunId, is_alive
+from edge.records.tenant import TenantRecords
 
 WORKER_DIED = "worker_died"
+ACTOR = "orphans"
 
 
-def close_orphans(directory: Path, settings: DatabaseSettings) -> int:
+def close_orphans(directory: Path, tenant: str, settings: DatabaseSettings) -> int:
     """End as failed every call whose worker is dead, at the last moment that is known of it; returns how many.
 
-    Raises RecordsError; what was closed before stays closed.
+    Raises RecordsError or OSError.
     """
-    return sum(_close_in(directory, tenant, settings) for tenant in tenants_in(directory))
-
-
-def _close_in(directory: Path, tenant: str, settings: DatabaseSettings) -> int:
     path = database_path(directory, tenant)
     try:
-        with contextlib.closing(open_writer(path, settings)) as connection:
-            dead = [run for run in rows.read_open_runs(connection) if run is None or not is_alive(directory, run)]
-            if not dead:
+        records = TenantRecords.open(directory, tenant, settings, actor=ACTOR, run=RunId(ACTOR))
+        with contextlib.closing(records):
+            if not _dead_runs(directory, records.connection):
                 return 0
-            connection.execute("BEGIN IMMEDIATE")
-            closed = rows.close_calls_of(connection, dead, reason=WORKER_DIED)
-            connection.execute("COMMIT")
-            return closed
+            with Immediate(records.connection):
+                return records.writer.close_calls_of(_dead_runs(directory, records.connection), reason=WORKER_DIED)
     except apsw.Error as error:
         raise from_sqlite(error, path) from error
+
+
+def _dead_runs(directory: Path, connection: apsw.Connection) -> list[str | None]:
+    return [run for run in rows.read_open_runs(connection) if run is None or not is_alive(directory, run)]

@@ -13,7 +13,6 @@ StoreOverloadedError at its deadline. A record is either acknowledged or its err
 
 import asyncio
 import contextlib
-import errno
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,16 +22,13 @@ from types import TracebackType
 from typing import Self
 
 import apsw
-import structlog
 
 from edge.records import rows
-from edge.records.database import DatabaseSettings, database_path, open_reader, open_writer
+from edge.records.database import DatabaseSettings, database_path, open_reader
 from edge.records.errors import RecordsError, StoreClosedError, StoreOverloadedError, from_sqlite
+from edge.records.files import TenantFiles
+from edge.records.keyring import KeyReader, open_key_reader
 from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, TurnRecord
-from edge.records.orphans import close_orphans
-from edge.records.presence import Presence, RunId, forget_dead
-
-log = structlog.get_logger(__name__)
 
 GROUP_LIMIT = 256  # records in one transaction: bounds how long a group holds the write lock
 
@@ -60,7 +56,7 @@ class CallStore:
         self._queue: queue.Queue[_Pending | None] = queue.Queue(settings.queue_limit + 1)
         self._room = asyncio.Semaphore(settings.queue_limit)
         self._thread = threading.Thread(target=self._run, name="records:writer", daemon=True)
-        self._files = _Files(directory, settings.database)
+        self._files = TenantFiles(directory, settings.database)
         self._is_open = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -135,92 +131,15 @@ def _resolve(members: Sequence[_Pending], results: Sequence[RecordsError | None]
             member.done.set_exception(error)
 
 
-class _Files:
-    """The writer thread's presence and connections, one per tenant, opened when first needed."""
-
-    def __init__(self, directory: Path, settings: DatabaseSettings) -> None:
-        self._directory = directory
-        self._settings = settings
-        self._presence = Presence(directory)
-        self._is_present = False
-        self._open: dict[str, apsw.Connection] = {}
-
-    def prepare(self) -> None:
-        """Close what dead workers left open; a tenant whose records cannot be opened is told when it is written."""
-        try:
-            self._be_present()
-            closed = close_orphans(self._directory, self._settings)
-            forget_dead(self._directory)
-        except (RecordsError, OSError) as error:
-            log.error("orphans_not_closed", detail=str(error))  # noqa: TRY400 - the cause is in the message
-            return
-        if closed:
-            log.warning("orphans_closed", calls=closed)
-
-    def write(self, tenant: str, records: Sequence[Record]) -> list[RecordsError | None]:
-        """Write records as one transaction; one result each, None where it is on disk."""
-        try:
-            path = database_path(self._directory, tenant)
-            try:
-                return self._write(tenant, path, records)
-            except (apsw.Error, OSError) as error:
-                self._forget(tenant)
-                raise _as_records_error(error, path) from error
-        except RecordsError as error:
-            return [error] * len(records)
-
-    def _write(self, tenant: str, path: Path, records: Sequence[Record]) -> list[RecordsError | None]:
-        self._be_present()
-        if tenant not in self._open:
-            self._open[tenant] = open_writer(path, self._settings)
-        connection = self._open[tenant]
-        connection.execute("BEGIN IMMEDIATE")
-        results = [_write_one(connection, record, path, self._presence.run) for record in records]
-        connection.execute("COMMIT")
-        return results
-
-    def _forget(self, tenant: str) -> None:
-        connection = self._open.pop(tenant, None)
-        if connection is not None:
-            connection.close(True)  # noqa: FBT003 - apsw's `force` is positional: an open transaction rolls back
-
-    def _be_present(self) -> None:
-        if not self._is_present:
-            self._presence.__enter__()
-            self._is_present = True
-
-    def close(self) -> None:
-        for tenant in list(self._open):
-            self._forget(tenant)
-        if self._is_present:
-            self._presence.__exit__(None, None, None)
-
-
-def _write_one(connection: apsw.Connection, record: Record, path: Path, run: RunId) -> RecordsError | None:
-    # Not apsw's `with connection`: a full disk ends the whole transaction, and it then reports the lost savepoint.
-    connection.execute("SAVEPOINT record")
-    try:
-        rows.write(connection, record, run)
-        connection.execute("RELEASE record")
-    except (apsw.ConstraintError, apsw.MismatchError) as error:
-        connection.execute("ROLLBACK TO record; RELEASE record")
-        rejected = from_sqlite(error, path)
-        rejected.__cause__ = error
-        return rejected
-    return None
-
-
-def _as_records_error(error: apsw.Error | OSError, path: Path) -> RecordsError:
-    if isinstance(error, apsw.Error):
-        return from_sqlite(error, path)
-    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return from_sqlite((apsw.FullError if is_full else apsw.ReadOnlyError)(str(error)), path)
-
-
 class CallReader:
-    """Reads one tenant's records; for the page and the CLI. Every method blocks: use a thread in a service."""
+    """Reads one tenant's records; for the page and the CLI. Every method blocks: use a thread in a service.
+
+    Content that cannot be read is empty, and `content_state` says why.
+    """
 
     def __init__(self, directory: Path, tenant: str, settings: DatabaseSettings) -> None:
+        self._directory = directory
+        self._tenant = tenant
         self._path = database_path(directory, tenant)
         self._settings = settings
 
@@ -236,8 +155,8 @@ class CallReader:
 
     def turns(self, call_id: str) -> tuple[TurnRecord, ...]:
         """The turns of a call, in order."""
-        with self._reading() as connection:
-            return rows.read_turns(connection, call_id) if connection else ()
+        with self._reading() as connection, self._keys() as keys:
+            return rows.read_turns(connection, keys, call_id) if connection else ()
 
     def tool_runs(self, call_id: str) -> tuple[ToolRunRecord, ...]:
         """The tool runs of a call, in order."""
@@ -246,8 +165,16 @@ class CallReader:
 
     def transfers(self, call_id: str) -> tuple[TransferRecord, ...]:
         """The transfers of a call, in order."""
-        with self._reading() as connection:
-            return rows.read_transfers(connection, call_id) if connection else ()
+        with self._reading() as connection, self._keys() as keys:
+            return rows.read_transfers(connection, keys, call_id) if connection else ()
+
+    @contextlib.contextmanager
+    def _keys(self) -> Iterator[KeyReader]:
+        try:
+            with contextlib.closing(open_key_reader(self._directory, self._tenant, self._settings)) as keys:
+                yield keys
+        except apsw.Error as error:
+            raise from_sqlite(error, self._path) from error
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[apsw.Connection | None]:

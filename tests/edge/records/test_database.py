@@ -5,10 +5,20 @@ from pathlib import Path
 import apsw
 import pytest
 
-from edge.records.database import Cell, DatabaseSettings, Migration, load_migrations, migrate, open_writer
+from edge.records.contents import register_sealing
+from edge.records.database import Cell, DatabaseSettings, Migration, load_migrations, migrate, open_database
 from edge.records.errors import SchemaTooNewError
+from edge.records.keyring import open_keyring
 
 MIGRATIONS = load_migrations()
+KEY_MIGRATIONS = load_migrations("key_migrations")
+
+
+def connect(path: Path) -> apsw.Connection:
+    """A bare connection that can seal, as migration 0003 wants."""
+    connection = apsw.Connection(str(path))
+    register_sealing(connection, "acme", open_keyring(path.parent, "acme", DatabaseSettings()))
+    return connection
 
 
 def schema_of(connection: apsw.Connection) -> list[tuple[Cell, ...]]:
@@ -17,7 +27,7 @@ def schema_of(connection: apsw.Connection) -> list[tuple[Cell, ...]]:
 
 @pytest.mark.parametrize("version", range(len(MIGRATIONS) + 1))
 def test_every_earlier_schema_becomes_the_fresh_one(tmp_path: Path, version: int) -> None:
-    old, fresh = apsw.Connection(str(tmp_path / "old")), apsw.Connection(str(tmp_path / "fresh"))
+    old, fresh = connect(tmp_path / "old"), connect(tmp_path / "fresh")
     if version:
         migrate(old, MIGRATIONS[:version])
     migrate(old, MIGRATIONS)
@@ -29,7 +39,7 @@ def test_every_earlier_schema_becomes_the_fresh_one(tmp_path: Path, version: int
 
 
 def test_a_step_that_fails_leaves_the_schema_before_it(tmp_path: Path) -> None:
-    connection = apsw.Connection(str(tmp_path / "x"))
+    connection = connect(tmp_path / "x")
     migrate(connection, MIGRATIONS)
     before = schema_of(connection)
     broken = Migration(
@@ -42,7 +52,7 @@ def test_a_step_that_fails_leaves_the_schema_before_it(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
-    connection = apsw.Connection(str(tmp_path / "x"))
+    connection = connect(tmp_path / "x")
     newer = Migration(version=len(MIGRATIONS) + 1, name="9999_add_later", sql="CREATE TABLE later (a)")
     migrate(connection, (*MIGRATIONS, newer))
     with pytest.raises(SchemaTooNewError):
@@ -51,7 +61,7 @@ def test_a_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
 
 def test_a_replicated_database_is_never_checkpointed_by_us(tmp_path: Path) -> None:
     path = tmp_path / "acme.sqlite3"
-    connection = open_writer(path, DatabaseSettings(is_replicated=True))
+    connection = open_database(path, DatabaseSettings(is_replicated=True), KEY_MIGRATIONS)
     assert connection.pragma("wal_autocheckpoint") == 0
     connection.close()
     assert (tmp_path / "acme.sqlite3-wal").stat().st_size > 0
@@ -59,11 +69,18 @@ def test_a_replicated_database_is_never_checkpointed_by_us(tmp_path: Path) -> No
 
 def test_the_database_is_opened_as_written_in_the_rules(tmp_path: Path) -> None:
     path = tmp_path / "acme.sqlite3"
-    connection = open_writer(path, DatabaseSettings(busy_timeout_s=1.5))
+    connection = open_database(path, DatabaseSettings(busy_timeout_s=1.5), KEY_MIGRATIONS)
     pragmas = {
-        name: connection.pragma(name) for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+        name: connection.pragma(name)
+        for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys", "secure_delete")
     }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 1500, "foreign_keys": 1}
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "busy_timeout": 1500,
+        "foreign_keys": 1,
+        "secure_delete": 1,
+    }
     assert path.stat().st_mode & 0o777 == 0o600
 
 

@@ -101,8 +101,8 @@ async def test_the_next_worker_ends_what_a_stopped_one_left_open(tmp_path: Path)
 async def test_calls_of_a_living_worker_stay_open(tmp_path: Path) -> None:
     async with CallStore(tmp_path, StoreSettings()) as store:
         await store.save(a_call("c1"))
-        assert close_orphans(tmp_path, DATABASE) == 0
-    assert close_orphans(tmp_path, DATABASE) == 1
+        assert close_orphans(tmp_path, "acme", DATABASE) == 0
+    assert close_orphans(tmp_path, "acme", DATABASE) == 1
 
 
 async def test_calls_of_an_older_release_are_ended_too(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_calls_of_an_older_release_are_ended_too(tmp_path: Path) -> None:
         connection = apsw.Connection(str(database_path(tmp_path, "acme")))
         connection.execute("UPDATE calls SET worker = NULL")
         connection.close()
-        assert close_orphans(tmp_path, DATABASE) == 1
+        assert close_orphans(tmp_path, "acme", DATABASE) == 1
 
 
 def test_a_run_dies_with_its_process_however_that_dies(tmp_path: Path) -> None:

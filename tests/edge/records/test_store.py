@@ -153,7 +153,7 @@ async def test_a_bad_record_fails_alone(tmp_path: Path) -> None:
 async def test_a_full_disk_is_named_and_recording_goes_on_once_there_is_room(tmp_path: Path) -> None:
     async with CallStore(tmp_path, QUICK) as store:
         await store.save(a_call())
-        connection = store._files._open["acme"]
+        connection = store._files._open["acme"].connection
         pages = connection.pragma("page_count")
         connection.pragma("max_page_count", pages)
         with pytest.raises(StoreFullError) as caught:

@@ -25,3 +25,14 @@ def test_the_number_is_not_in_its_id_and_the_key_decides(number: str) -> None:
 def test_a_short_key_is_refused() -> None:
     with pytest.raises(SubjectKeyError):
         name_subject("+4930123456", b"short")
+
+
+@pytest.mark.parametrize("number", ["", "anonymous", "Unavailable", "restricted", "web", "anonymous@anonymous.invalid"])
+def test_callers_who_do_not_say_who_they_are_are_not_one_person(number: str) -> None:
+    assert len({name_subject(number, KEY) for _ in range(3)}) == 3
+    assert len(name_subject(number, KEY)) == 32
+
+
+@pytest.mark.parametrize("number", ["12", "anna@example.org"])
+def test_extensions_and_addresses_name_a_person(number: str) -> None:
+    assert name_subject(number, KEY) == name_subject(number, KEY)

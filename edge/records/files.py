@@ -1,0 +1,126 @@
+"""The databases that one run of a worker writes, one pair a tenant, opened when first needed. Belongs to one thread."""
+
+import errno
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+import structlog
+
+from edge.records.audit import ANCHOR_EVERY_S
+from edge.records.database import DatabaseSettings, Immediate, database_path, tenants_in
+from edge.records.errors import RecordsError, from_sqlite
+from edge.records.model import Record, TurnRecord
+from edge.records.orphans import close_orphans
+from edge.records.presence import Presence, forget_dead
+from edge.records.tenant import TenantRecords
+
+log = structlog.get_logger(__name__)
+
+
+class TenantFiles:
+    """Writes groups of records. `prepare` first, `close` last."""
+
+    def __init__(self, directory: Path, settings: DatabaseSettings) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._presence = Presence(directory)
+        self._is_present = False
+        self._open: dict[str, TenantRecords] = {}
+        self._anchored: dict[str, float] = {}
+
+    def prepare(self) -> None:
+        """Close what dead workers left open; a tenant whose records cannot be opened is told when it is written."""
+        try:
+            self._be_present()
+        except OSError as error:
+            log.error("records_directory_unusable", detail=str(error))  # noqa: TRY400 - each save tells it again
+            return
+        for tenant in tenants_in(self._directory):
+            try:
+                if closed := close_orphans(self._directory, tenant, self._settings):
+                    log.warning("orphans_closed", tenant=tenant, calls=closed)
+            except (RecordsError, OSError) as error:
+                log.error("orphans_not_closed", tenant=tenant, detail=str(error))  # noqa: TRY400
+        forget_dead(self._directory)
+
+    def write(self, tenant: str, records: Sequence[Record]) -> list[RecordsError | None]:
+        """Write records as one transaction; one result each, None where it is on disk."""
+        try:
+            path = database_path(self._directory, tenant)
+            try:
+                return self._write(tenant, path, records)
+            except (apsw.Error, OSError) as error:
+                raise _as_records_error(error, path) from error
+        except RecordsError as error:
+            self._forget(tenant)
+            return [error] * len(records)
+
+    def close(self) -> None:
+        """Note the ends of the audit chains, close all files, and be gone."""
+        for tenant in list(self._open):
+            try:
+                self._open[tenant].anchor()
+            except apsw.Error as error:
+                log.error("audit_not_anchored", tenant=tenant, detail=str(error))  # noqa: TRY400
+            self._forget(tenant)
+        if self._is_present:
+            self._presence.__exit__(None, None, None)
+
+    def _write(self, tenant: str, path: Path, records: Sequence[Record]) -> list[RecordsError | None]:
+        self._be_present()
+        if tenant not in self._open:
+            actor = f"worker:{self._presence.run}"
+            self._open[tenant] = TenantRecords.open(
+                self._directory, tenant, self._settings, actor=actor, run=self._presence.run
+            )
+        opened = self._open[tenant]
+        # Keys first: what they seal must never be on disk without them.
+        opened.keyring.refresh()
+        opened.keyring.living({record.subject_id for record in records if isinstance(record, TurnRecord)})
+        with Immediate(opened.connection):
+            results = [_write_one(opened, record, path) for record in records]
+        self._anchor(tenant, opened)
+        return results
+
+    def _anchor(self, tenant: str, opened: TenantRecords) -> None:
+        now = time.monotonic()
+        if now - self._anchored.get(tenant, 0.0) >= ANCHOR_EVERY_S:
+            self._anchored[tenant] = now
+            try:
+                opened.anchor()
+            except apsw.Error as error:  # the records are on disk; the next group tries again
+                log.error("audit_not_anchored", tenant=tenant, detail=str(error))  # noqa: TRY400
+
+    def _forget(self, tenant: str) -> None:
+        opened = self._open.pop(tenant, None)
+        if opened is not None:
+            opened.close()
+
+    def _be_present(self) -> None:
+        if not self._is_present:
+            self._presence.__enter__()
+            self._is_present = True
+
+
+def _write_one(opened: TenantRecords, record: Record, path: Path) -> RecordsError | None:
+    # Not apsw's `with connection`: a full disk ends the whole transaction, and it then reports the lost savepoint.
+    connection = opened.connection
+    connection.execute("SAVEPOINT record")
+    try:
+        opened.writer.write(record)
+        connection.execute("RELEASE record")
+    except (apsw.ConstraintError, apsw.MismatchError) as error:
+        connection.execute("ROLLBACK TO record; RELEASE record")
+        rejected = from_sqlite(error, path)
+        rejected.__cause__ = error
+        return rejected
+    return None
+
+
+def _as_records_error(error: apsw.Error | OSError, path: Path) -> RecordsError:
+    if isinstance(error, apsw.Error):
+        return from_sqlite(error, path)
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return from_sqlite((apsw.FullError if is_full else apsw.ReadOnlyError)(str(error)), path)

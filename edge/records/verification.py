@@ -1,0 +1,141 @@
+"""Verifies the audit chain of a tenant, and the calls that it vouches for. Reads only; every function blocks."""
+
+import contextlib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import apsw
+
+from edge.records.audit import AuditAction, digest_turns, genesis, link
+from edge.records.database import (
+    DatabaseSettings,
+    database_path,
+    key_database_path,
+    master_key_path,
+    open_reader,
+)
+from edge.records.errors import AuditMissingError, MasterKeyError, from_sqlite
+from edge.records.keyring import anchor_message
+from edge.records.master_key import MasterKeys
+
+LAST_DIGESTS = """
+SELECT target, CASE WHEN json_valid(detail) THEN detail ->> '$.turns' END,
+  CASE WHEN json_valid(detail) THEN detail ->> '$.contents' END
+FROM audit WHERE seq IN (SELECT max(seq) FROM audit WHERE action IN (?, ?) GROUP BY target)
+"""
+ERASED = "SELECT target FROM audit WHERE action = ?"
+
+
+class AnchorState(StrEnum):
+    """What the note of the chain's end in the key database says.
+
+    HOLDS: the noted entry is in the chain. CUT: it is not. FORGED: the note's signature is wrong. UNSIGNED: the master
+    key that signed it is not here; the noted entry is in the chain. ABSENT: there is no note.
+    """
+
+    HOLDS = "holds"
+    CUT = "cut"
+    FORGED = "forged"
+    UNSIGNED = "unsigned"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What was found. `first_broken` is the number of the first entry that does not follow from those before it."""
+
+    tenant: str
+    entries: int
+    first_broken: int | None
+    anchor: AnchorState
+    anchored_seq: int | None
+    altered_calls: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        return (
+            self.first_broken is None
+            and self.anchor not in {AnchorState.CUT, AnchorState.FORGED}
+            and not self.altered_calls
+        )
+
+
+def verify(directory: Path, tenant: str, settings: DatabaseSettings) -> AuditReport:
+    """Verify one tenant's chain. Raises RecordsError."""
+    path = database_path(directory, tenant)
+    if not path.exists():
+        raise AuditMissingError(f"{path} does not exist")
+    try:
+        with contextlib.closing(open_reader(path, settings)) as connection:
+            connection.execute("BEGIN")  # one moment for all that is read
+            return _verify(connection, directory, tenant, settings)
+    except apsw.Error as error:
+        raise from_sqlite(error, path) from error
+
+
+def _verify(connection: apsw.Connection, directory: Path, tenant: str, settings: DatabaseSettings) -> AuditReport:
+    entries, first_broken = _walk(connection, tenant)
+    anchor, anchored_seq = _anchor(connection, directory, tenant, settings)
+    return AuditReport(
+        tenant=tenant,
+        entries=entries,
+        first_broken=first_broken,
+        anchor=anchor,
+        anchored_seq=anchored_seq,
+        altered_calls=_altered_calls(connection),
+    )
+
+
+def _walk(connection: apsw.Connection, tenant: str) -> tuple[int, int | None]:
+    """How many entries there are, and the first that does not follow."""
+    count, last, before = 0, 0, genesis(tenant)
+    first_broken: int | None = None
+    rows = connection.execute("SELECT seq, at, actor, action, target, detail, previous, hash FROM audit ORDER BY seq")
+    for seq, at, actor, action, target, detail, previous, digest in rows:
+        count += 1
+        expected = link(before, (int(str(seq)), int(str(at)), str(actor), str(action), str(target), str(detail)))
+        if first_broken is None and (seq != last + 1 or previous != before or digest != expected):
+            first_broken = int(str(seq))
+        last, before = int(str(seq)), bytes(digest)
+    return count, first_broken
+
+
+def _anchor(
+    connection: apsw.Connection, directory: Path, tenant: str, settings: DatabaseSettings
+) -> tuple[AnchorState, int | None]:
+    path = key_database_path(directory, tenant, settings)
+    note = _read_anchor(path, settings) if path.exists() else None
+    if note is None:
+        return AnchorState.ABSENT, None
+    seq, digest, at, master_id, mac = note
+    found = connection.execute("SELECT hash FROM audit WHERE seq = ?", (seq,)).get
+    if found != digest and not (seq == 0 and digest == genesis(tenant)):
+        return AnchorState.CUT, seq
+    try:
+        signature = MasterKeys.load(master_key_path(directory, settings)).sign(
+            master_id, anchor_message(tenant, seq, digest, at)
+        )
+    except (MasterKeyError, KeyError):
+        return AnchorState.UNSIGNED, seq
+    return (AnchorState.HOLDS if signature == mac else AnchorState.FORGED), seq
+
+
+def _read_anchor(path: Path, settings: DatabaseSettings) -> tuple[int, bytes, int, str, bytes] | None:
+    with contextlib.closing(open_reader(path, settings)) as keys:
+        for seq, digest, at, master_id, mac in keys.execute("SELECT seq, hash, at, master_id, mac FROM audit_anchor"):
+            return int(str(seq)), bytes(digest), int(str(at)), str(master_id), bytes(mac)
+    return None
+
+
+def _altered_calls(connection: apsw.Connection) -> tuple[str, ...]:
+    """Calls whose turns are not those that were entered when the call ended (or was last amended)."""
+    entered = connection.execute(LAST_DIGESTS, (AuditAction.CALL_ENDED, AuditAction.CALL_AMENDED)).fetchall()
+    erased = {str(target) for (target,) in connection.execute(ERASED, (AuditAction.CALL_ERASED,))}
+    altered = []
+    for call_id, turns, contents in entered:
+        digests = digest_turns(connection, str(call_id))
+        is_gone_by_right = str(call_id) in erased
+        if (turns, contents) != (digests.turns, digests.contents) and not is_gone_by_right:
+            altered.append(str(call_id))
+    return tuple(sorted(altered))

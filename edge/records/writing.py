@@ -1,0 +1,187 @@
+"""Writes records into a tenant's database, with what the audit log tells of them, in the caller's transaction."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from edge.call.ports import HangupCause
+from edge.conversation.dialogue import CallOutcome
+from edge.records.audit import AuditAction, AuditTrail, digest_turns
+from edge.records.contents import DESTINATION, TURN_TEXTS, places, seal_texts
+from edge.records.database import Cell
+from edge.records.keyring import KeyId, Keyring
+from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.presence import RunId
+from edge.records.rows import to_ms, to_optional_ms
+from edge.records.subjects import SubjectId
+
+UPSERT_CALL = """
+INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (call_id) DO UPDATE SET agent = excluded.agent, agent_version = excluded.agent_version,
+  answered_at = excluded.answered_at, ended_at = excluded.ended_at, outcome = excluded.outcome,
+  hangup_cause = excluded.hangup_cause, reason = excluded.reason, first_audio_ms = excluded.first_audio_ms,
+  worker = excluded.worker
+"""
+# A call ends once, however often its record is written.
+INSERT_ENDED = "INSERT INTO ended_calls (call_id) VALUES (?) ON CONFLICT (call_id) DO NOTHING"
+# Upserts and not REPLACE: REPLACE deletes the old row first, and its content with it (ON DELETE CASCADE).
+UPSERT_TURN = """
+INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (call_id, seq) DO UPDATE SET intent = excluded.intent, confidence = excluded.confidence,
+  citations = excluded.citations, was_interrupted = excluded.was_interrupted, pause_seen_ms = excluded.pause_seen_ms,
+  recognise_queue_ms = excluded.recognise_queue_ms, recognise_compute_ms = excluded.recognise_compute_ms,
+  understand_ms = excluded.understand_ms, audio_ready_ms = excluded.audio_ready_ms, sent_ms = excluded.sent_ms,
+  is_silent = excluded.is_silent
+"""
+UPSERT_CONTENT = """
+INSERT INTO turn_contents VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (call_id, seq) DO UPDATE SET key_id = excluded.key_id, caller_text = excluded.caller_text,
+  agent_text = excluded.agent_text
+"""
+# The last that is known of a call: it began, was answered, said something, or asked for a human.
+CLOSE_CALL = """
+UPDATE calls SET outcome = ?, hangup_cause = ?, reason = ?, ended_at = max(
+  started_at,
+  coalesce(answered_at, 0),
+  coalesce((SELECT max(began_at) FROM turns WHERE turns.call_id = calls.call_id), 0),
+  coalesce((SELECT max(began_at + took_ms) FROM transfers WHERE transfers.call_id = calls.call_id), 0))
+WHERE ended_at IS NULL AND worker IS ? RETURNING call_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Writes for one run of a worker into one tenant's database; every method runs inside BEGIN IMMEDIATE."""
+
+    connection: apsw.Connection
+    tenant: str
+    run: RunId
+    keyring: Keyring
+    trail: AuditTrail
+
+    def write(self, record: Record) -> None:
+        """Insert a record, or bring its row up to date."""
+        match record:
+            case CallRecord():
+                self._write_call(record)
+            case TurnRecord():
+                self._write_turn(record)
+            case ToolRunRecord():
+                row = (record.call_id, record.seq, record.tool, to_ms(record.began_at), record.took_ms, record.error)
+                self.connection.execute("INSERT INTO tool_runs VALUES (?, ?, ?, ?, ?, ?)", row)
+            case TransferRecord():
+                self._write_transfer(record)
+
+    def close_calls_of(self, runs: Sequence[str | None], *, reason: str) -> int:
+        """End the open calls of these runs as failed; returns how many."""
+        cause, count = HangupCause.TEMPORARY_FAILURE, 0
+        for run in runs:
+            closed = self.connection.execute(CLOSE_CALL, (CallOutcome.FAILED, cause, reason, run)).fetchall()
+            for (call_id,) in closed:
+                self.connection.execute(INSERT_ENDED, (call_id,))
+                self._tell_end(AuditAction.CALL_ENDED, str(call_id), CallOutcome.FAILED, reason)
+                count += 1
+        return count
+
+    def _write_call(self, call: CallRecord) -> None:
+        sql = "SELECT answered_at, ended_at FROM calls WHERE call_id = ?"
+        before = self.connection.execute(sql, (call.call_id,)).fetchone()
+        was_answered, was_ended = (False, False) if before is None else (value is not None for value in before)
+        self.connection.execute(UPSERT_CALL, (*_call_row(call), self.run))
+        if before is None:
+            self.trail.append(AuditAction.CALL_STARTED, call.call_id, agent=call.agent, version=call.agent_version)
+        if call.answered_at is not None and not was_answered:
+            self.trail.append(AuditAction.CALL_ANSWERED, call.call_id, transport=call.transport)
+        if call.ended_at is not None:
+            self.connection.execute(INSERT_ENDED, (call.call_id,))
+            action = AuditAction.CALL_AMENDED if was_ended else AuditAction.CALL_ENDED
+            self._tell_end(action, call.call_id, call.outcome, call.reason)
+
+    def _write_turn(self, turn: TurnRecord) -> None:
+        self.connection.execute(UPSERT_TURN, _turn_row(turn))
+        texts = (turn.caller_text, turn.agent_text)
+        sealed = seal_texts(
+            self.keyring, turn.subject_id, places(self.tenant, turn.call_id, turn.seq, TURN_TEXTS), texts
+        )
+        self._tell_key(sealed.key_id)
+        self.connection.execute(UPSERT_CONTENT, (turn.call_id, turn.seq, turn.subject_id, sealed.key_id, *sealed.texts))
+        if ended := self._ended(turn.call_id):
+            self._tell_end(AuditAction.CALL_AMENDED, turn.call_id, *ended)
+
+    def _write_transfer(self, transfer: TransferRecord) -> None:
+        subject = self.connection.execute("SELECT subject_id FROM calls WHERE call_id = ?", (transfer.call_id,)).get
+        if subject is None:
+            raise apsw.ConstraintError("FOREIGN KEY constraint failed: a transfer without its call")
+        where = places(self.tenant, transfer.call_id, transfer.seq, (DESTINATION,))
+        sealed = seal_texts(self.keyring, SubjectId(str(subject)), where, (transfer.destination,))
+        self._tell_key(sealed.key_id)
+        row = (
+            transfer.call_id,
+            transfer.seq,
+            sealed.key_id,
+            sealed.texts[0],
+            transfer.reason,
+            to_ms(transfer.began_at),
+            transfer.took_ms,
+            transfer.outcome,
+        )
+        self.connection.execute("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.trail.append(AuditAction.TRANSFER, transfer.call_id, reason=transfer.reason, outcome=transfer.outcome)
+
+    def _tell_key(self, key_id: KeyId) -> None:
+        """A key is entered with the first content that it seals."""
+        if not self.trail.tells(AuditAction.KEY_CREATED, key_id):
+            self.trail.append(AuditAction.KEY_CREATED, key_id)
+
+    def _tell_end(self, action: AuditAction, call_id: str, outcome: str | None, reason: str | None) -> None:
+        digests = digest_turns(self.connection, call_id)
+        self.trail.append(
+            action, call_id, outcome=outcome, reason=reason, turns=digests.turns, contents=digests.contents
+        )
+
+    def _ended(self, call_id: str) -> tuple[str | None, str | None] | None:
+        sql = "SELECT outcome, reason FROM calls WHERE call_id = ? AND ended_at IS NOT NULL"
+        for outcome, reason in self.connection.execute(sql, (call_id,)):
+            return (None if outcome is None else str(outcome), None if reason is None else str(reason))
+        return None
+
+
+def _call_row(call: CallRecord) -> tuple[Cell, ...]:
+    return (
+        call.call_id,
+        call.tenant,
+        call.agent,
+        call.agent_version,
+        call.subject_id,
+        call.called_number,
+        call.transport,
+        to_ms(call.started_at),
+        to_optional_ms(call.answered_at),
+        to_optional_ms(call.ended_at),
+        call.outcome,
+        call.hangup_cause,
+        call.reason,
+        call.first_audio_ms,
+    )
+
+
+def _turn_row(turn: TurnRecord) -> tuple[Cell, ...]:
+    timings = turn.timings
+    return (
+        turn.call_id,
+        turn.seq,
+        to_ms(turn.began_at),
+        turn.intent,
+        turn.confidence,
+        json.dumps([[citation.item_id, citation.version] for citation in turn.citations]),
+        int(turn.was_interrupted),
+        timings.pause_seen_ms,
+        timings.recognise_queue_ms,
+        timings.recognise_compute_ms,
+        timings.understand_ms,
+        timings.audio_ready_ms,
+        timings.sent_ms,
+        int(turn.is_silent),
+    )
