@@ -52,6 +52,16 @@ class StateLayout:
         return self.run / "log" / "supervisor.log"
 
     @property
+    def identity(self) -> Path:
+        """The authority of this machine and every certificate it issued."""
+        return self.root / "identity"
+
+    @property
+    def admin_context(self) -> Path:
+        """How an admin's command line reaches the hub."""
+        return self.run / "admin.toml"
+
+    @property
     def hub(self) -> NodeLayout:
         return NodeLayout(self.root / "hub")
 
@@ -81,13 +91,17 @@ def free_port(kind: socket.SocketKind) -> int:
         return port
 
 
-def write_toml(path: Path, sections: dict[str, dict[str, str | int | float | Path]]) -> Path:
-    """Write a settings file of flat sections."""
+TomlValue = str | int | float | Path | list[str]
+TomlSections = dict[str, dict[str, TomlValue]]
+
+
+def write_toml(path: Path, sections: TomlSections) -> Path:
+    """Write a settings file; a section within another has a dotted name."""
     lines = []
     for section, values in sections.items():
         lines.append(f"[{section}]")
         for key, value in values.items():
-            # A JSON string or number is a TOML one too.
+            # A JSON string, number or list of strings is a TOML one too.
             lines.append(f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}")
         lines.append("")
     path.parent.mkdir(parents=True, exist_ok=True)

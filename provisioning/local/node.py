@@ -15,7 +15,7 @@ from pathlib import Path
 from provisioning.asterisk.image import ensure_image, missing_requirement
 from provisioning.asterisk.instance import AsteriskInstance
 from provisioning.asterisk.settings import AriAccess, AsteriskSettings, NodeDialplan, PortRange, TrunkPeer
-from provisioning.local.layout import StateLayout, free_port, secret_file, write_toml
+from provisioning.local.layout import StateLayout, TomlSections, free_port, secret_file, write_toml
 from provisioning.local.plan import NodeLayout, NodePlan
 from provisioning.local.process import Service, ServiceSpec, running
 from provisioning.local.readiness import accepts_connection, answers_http
@@ -181,7 +181,7 @@ def inference_service(layout: NodeLayout, machine: StateLayout, settings: str) -
 
 def _worker(options: NodeOptions, index: int, web_port: int, asterisk: AsteriskSettings | None) -> ServiceSpec:
     layout, machine, name = options.layout, options.machine, _worker_name(index)
-    sections: dict[str, dict[str, str | int | float | Path]] = {
+    sections: TomlSections = {
         "worker": {"name": name},
         "inference": {"socket": inference_socket(layout)},
         "slots": {"directory": layout.run / "slots", "capacity": options.capacity},
