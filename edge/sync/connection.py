@@ -24,7 +24,7 @@ NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError)
 
 
 class NatsLink:
-    """One user's connection. `domain` is the JetStream domain of the region."""
+    """One user's connection; its JetStream is the region's."""
 
     def __init__(
         self,
@@ -32,15 +32,13 @@ class NatsLink:
         settings: NatsSection,
         certificate: CertificateSection | None,
         *,
-        domain: str,
-        inbox_prefix: str,
+        inbox_prefix: str = "_INBOX",
         on_error: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.client = Client()
         self._settings = settings
         self._certificate = certificate
-        self._domain = domain
         self._inbox_prefix = inbox_prefix
         self._on_error = on_error
         self._connected = asyncio.Event()
@@ -54,7 +52,7 @@ class NatsLink:
     async def ready(self) -> JetStreamContext:
         """Wait for the first connection; requests then go to the region's JetStream."""
         await self._connected.wait()
-        return self.client.jetstream(domain=self._domain, timeout=REQUEST_WITHIN_S)
+        return self.client.jetstream(timeout=REQUEST_WITHIN_S)
 
     async def publish_to_hub(self, subject: str, payload: bytes, *, message_id: str = "") -> None:
         """Publish into a stream of the hub and wait until it is stored. Raises NATS_ERRORS."""

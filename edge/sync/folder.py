@@ -4,7 +4,7 @@ A bundle is unpacked beside its place, synced to disk, renamed into it, and only
 symlink. Whatever moment the process dies in, `current` names a whole bundle; leftovers are removed at the next start.
 
 Layout: `bundles/<version>/{bundle.pb,region.yaml,<tenant>/*.yaml}`, `current` -> `bundles/<version>`, `knowledge/`,
-`running/<worker>.{json,lock}`, `acks/`, `rollups.db`.
+`running/<worker>.{json,lock}`, `acks/`, `downloads/`, `rollups.db`.
 """
 
 import contextlib
@@ -33,13 +33,15 @@ class SyncFolder:
         self.bundles = root / "bundles"
         self.knowledge = root / "knowledge"
         self.running = root / "running"
+        self.downloads = root / "downloads"
         self.acks = root / "acks"
         self.rollups = root / "rollups.db"
         self._kept = bundles_kept
 
     def prepare(self) -> None:
         """Make the folders, and clear away what a dying process left."""
-        for folder in (self.bundles, self.knowledge, self.running, self.acks):
+        shutil.rmtree(self.downloads, ignore_errors=True)
+        for folder in (self.bundles, self.knowledge, self.running, self.downloads, self.acks):
             folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.bundles.glob(f"{_INCOMING}*"):
             shutil.rmtree(leftover)

@@ -52,6 +52,11 @@ class RecordsSection(Section):
     directory: Path = Field(description="folder of the tenants' databases, which rollups are counted from")
 
 
+class SlotsSection(Section):
+    directory: Path = Field(description="folder of slot files, as the call workers have it")
+    capacity: int = Field(ge=1, le=1000, description="calls at once on this node")
+
+
 class RollupsSection(Section):
     every_s: float = Field(default=60.0, ge=0.1, le=3600, description="time between rollups")
     drained_per_s: float = Field(default=50.0, gt=0, le=10_000, description="rollups sent at most while catching up")
@@ -82,5 +87,6 @@ class SyncSettings(Section):
     sync: SyncSection
     records: RecordsSection
     metrics: MetricsSection
+    slots: SlotsSection | None = Field(default=None, description="absent on a node that serves no calls")
     rollups: RollupsSection = Field(default_factory=RollupsSection)
     watch: WatchSection = Field(default_factory=WatchSection)

@@ -1,0 +1,219 @@
+"""The node agent: one process that keeps a node in step with the hub, and says how the node is.
+
+Calls do not need it: workers run on what lies in the sync folder. It starts with the hub, the link or NATS away, and
+ends only by a signal. README.md lists its tasks.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from contract import subjects
+from edge.knowledge.replica import KnowledgeReplica
+from edge.sync import alarms
+from edge.sync.acks import AckOutbox
+from edge.sync.alarms import Alarms
+from edge.sync.archive import KnowledgeArchive
+from edge.sync.bundle import BundleReader
+from edge.sync.configuration import ConfigSync
+from edge.sync.connection import NatsLink
+from edge.sync.folder import SyncFolder
+from edge.sync.follower import StreamFollower
+from edge.sync.health import HealthReport
+from edge.sync.knowledge import KnowledgeSync
+from edge.sync.leaf import LeafLinks
+from edge.sync.lock import RegionLock
+from edge.sync.metrics import SyncMetrics
+from edge.sync.mirrors import Mirrors
+from edge.sync.rollout import Rollout
+from edge.sync.rollups import Ledger, RollupShipping
+from edge.sync.settings import MetricsSection, SyncSettings
+from edge.sync.uplink import Uplink
+from edge.sync.verification import TrustedKeys
+from edge.sync.watch import Backoff, HubWatch, WatchedStream
+
+log = structlog.get_logger(__name__)
+
+_FIRST_HEAL_PAUSE_S = 5.0
+Task = tuple[str, Coroutine[object, object, None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """The agent's connections: what may cross, what must not leave, the servers themselves."""
+
+    border: NatsLink
+    agent: NatsLink
+    system: NatsLink
+
+    def all(self) -> tuple[NatsLink, ...]:
+        return (self.border, self.agent, self.system)
+
+
+async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger | None) -> None:
+    """Run until `stop`. Raises TrustedKeyError and OSError for what only an operator can mend."""
+    keys = TrustedKeys.load(settings.hub.trusted_keys)
+    folder = SyncFolder(settings.sync.directory, bundles_kept=settings.sync.bundles_kept)
+    reader = BundleReader(region=settings.node.region, keys=keys, limit_bytes=settings.sync.bundle_limit_bytes)
+    await asyncio.to_thread(folder.prepare)
+    log.info("bundle_recovered", bundle=await asyncio.to_thread(folder.recover, reader))
+    agent = _Agent(settings, keys, folder, reader)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_metrics_server(settings.metrics, agent.metrics))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        for name, work in agent.tasks(ledger):
+            stack.callback(tasks.create_task(work, name=name).cancel)
+        log.info("agent_ready", region=settings.node.region, node=settings.node.name)
+        await stop.wait()
+        log.info("agent_stopping")
+
+
+class _Agent:
+    """All parts, joined."""
+
+    def __init__(self, settings: SyncSettings, keys: TrustedKeys, folder: SyncFolder, reader: BundleReader) -> None:
+        node = settings.node
+        self._settings = settings
+        self._folder = folder
+        self.metrics = SyncMetrics.create()
+        self._alarms = Alarms(self.metrics.registry)
+        self._links = _links(settings)
+        self._acks = AckOutbox(folder.acks, node.region, node.name)
+        self._rollout = Rollout(folder, self._acks, self._alarms, settings.sync)
+        self._config = ConfigSync(
+            region=node.region,
+            folder=folder,
+            reader=reader,
+            rollout=self._rollout,
+            acks=self._acks,
+            node_alarms=self._alarms,
+        )
+        self._replica = KnowledgeReplica(folder.knowledge)
+        self._knowledge = KnowledgeSync(
+            region=node.region,
+            keys=keys,
+            replica=self._replica,
+            archive=KnowledgeArchive(
+                self._links.border, node.region, snapshot_limit_bytes=settings.sync.snapshot_limit_bytes
+            ),
+            downloads=folder.downloads,
+            acks=self._acks,
+            node_alarms=self._alarms,
+        )
+        lock = RegionLock(self._links.agent, node.name)
+        self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
+        self._streams = [
+            self._watched("config", subjects.config_stream(node.region), alarms.CONFIG_STALE, self._config),
+            self._watched("knowledge", subjects.knowledge_stream(node.region), alarms.KNOWLEDGE_STALE, self._knowledge),
+        ]
+        self._watch = HubWatch(
+            region=node.region,
+            node=node.name,
+            border=self._links.border,
+            leafs=LeafLinks(self._links.system),
+            lock=lock,
+            mirrors=self._mirrors,
+            streams=self._streams,
+            node_alarms=self._alarms,
+            metrics=self.metrics,
+            settings=settings.watch,
+        )
+        snapshots = subjects.object_stream(subjects.snapshot_bucket(node.region))
+        self._knowledge.snapshot_missing = lambda: self._watch.want_mirror_anew(snapshots)
+        self._uplink = Uplink(self._links.border, node.region, node.name)
+        self._shipping: RollupShipping | None = None
+
+    def tasks(self, ledger: Ledger | None) -> Sequence[Task]:
+        """Every task of the agent, by name."""
+        settings, health = self._settings, self._health()
+        tasks: list[Task] = [(f"nats:{link.name}", link.run()) for link in self._links.all()]
+        tasks += [(f"follow:{stream.label}", stream.follower.run()) for stream in self._streams]
+        tasks += [
+            ("mirrors", self._mirrors.run()),
+            ("config", self._config.run()),
+            ("rollout", self._rollout.run()),
+            ("knowledge", self._apply_knowledge()),
+            ("watch", self._watch.run()),
+            ("acks", self._uplink.send_acks(self._acks)),
+            ("health", self._uplink.send_health(health.message, every_s=settings.watch.health_every_s)),
+        ]
+        if ledger is not None:
+            self._shipping = shipping = self._ship(ledger)
+            tasks += [
+                ("rollups:cut", shipping.cut(settings.records.directory, health.capacity)),
+                ("rollups:send", shipping.send()),
+            ]
+        return tasks
+
+    def _ship(self, ledger: Ledger) -> RollupShipping:
+        node = self._settings.node
+        return RollupShipping(
+            ledger,
+            self._uplink,
+            subject=subjects.rollup(node.region, node.name),
+            settings=self._settings.rollups,
+            node_alarms=self._alarms,
+            metrics=self.metrics,
+        )
+
+    async def _apply_knowledge(self) -> None:
+        for damaged in await asyncio.to_thread(self._replica.examine):
+            log.warning("knowledge_set_aside", tenant=damaged.tenant)
+        await self._knowledge.run()
+
+    def _watched(self, label: str, stream: str, alarm: str, sync: ConfigSync | KnowledgeSync) -> WatchedStream:
+        return WatchedStream(
+            label=label,
+            alarm=alarm,
+            follower=StreamFollower(self._links.border, stream, sync.handle),
+            beats=sync.beats,
+            backoff=Backoff(_FIRST_HEAL_PAUSE_S, self._settings.watch.heal_at_most_every_s),
+        )
+
+    def _health(self) -> HealthReport:
+        return HealthReport(
+            node=self._settings.node,
+            slots=self._settings.slots,
+            rollout=self._rollout,
+            knowledge=self._knowledge,
+            config_beats=self._config.beats,
+            node_alarms=self._alarms,
+            metrics=self.metrics,
+            rollups_waiting=lambda: self._shipping.waiting if self._shipping is not None else 0,
+            border_refusals=lambda: 0,
+        )
+
+
+def _links(settings: SyncSettings) -> Links:
+    nats, node = settings.nats, settings.node
+    return Links(
+        border=NatsLink("border", nats, nats.border, inbox_prefix=subjects.inbox(node.region, node.name)),
+        agent=NatsLink("agent", nats, nats.agent),
+        system=NatsLink("system", nats, nats.system),
+    )
+
+
+@asynccontextmanager
+async def _metrics_server(settings: MetricsSection, metrics: SyncMetrics) -> AsyncIterator[None]:
+    """Serve /metrics and /ready inside the block."""
+
+    async def show(request: web.Request) -> web.Response:  # noqa: ARG001
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def ready(request: web.Request) -> web.Response:  # noqa: ARG001
+        return web.json_response({"ready": True})
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", show), web.get("/ready", ready)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,46 @@
+"""The metrics of the node agent; docs/metrics.md describes each to operators."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncMetrics:
+    """Counters and gauges of the agent, in a registry of its own."""
+
+    registry: CollectorRegistry
+    bundle_version: Gauge
+    knowledge_version: Gauge
+    beat_age: Gauge
+    hub_round_trip: Gauge
+    heals: Counter
+    rollups_waiting: Gauge
+    rollups_sent: Counter
+
+    @classmethod
+    def create(cls) -> Self:
+        """All metrics, at zero, in a fresh registry."""
+        registry = CollectorRegistry()
+        return cls(
+            registry=registry,
+            bundle_version=Gauge("borough_bundle_version", "Bundle that this node runs", registry=registry),
+            knowledge_version=Gauge(
+                "borough_knowledge_version", "Knowledge version that this node runs", ("tenant",), registry=registry
+            ),
+            beat_age=Gauge(
+                "borough_beat_age_seconds",
+                "Age of the newest beat of a mirrored stream",
+                ("stream",),
+                registry=registry,
+            ),
+            hub_round_trip=Gauge(
+                "borough_hub_round_trip_seconds", "Round trip of the last ping to the hub's services", registry=registry
+            ),
+            heals=Counter("borough_heals", "Attempts at healing the way from the hub", ("step",), registry=registry),
+            rollups_waiting=Gauge(
+                "borough_rollups_waiting", "Rollups that the hub has not stored yet", registry=registry
+            ),
+            rollups_sent=Counter("borough_rollups_sent", "Rollups that the hub has stored", registry=registry),
+        )
