@@ -1,66 +1,190 @@
-"""The knowledge of one agent: its items, found by id, by name or by question."""
+"""The knowledge of one agent: its items, found by id, by name or by question.
 
+Behind it lies a database in memory, made of the files beside the agent's documents, or the tenant's replica on disk,
+which changes while calls go on. Every look at a replica first asks whether it changed, which costs microseconds. A
+delta is taken in at once. A new snapshot, or a very large delta, is opened by a thread of its own; until it is ready,
+answers come from what was open before.
+"""
+
+import asyncio
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import apsw
 import numpy as np
+import structlog
+import watchfiles
 from numpy.typing import NDArray
 
-from edge.call.ports import Embedder
-from edge.knowledge.examples import Example, ExampleIndex, Match
+from contract.downlink_pb2 import ItemText
+from contract.knowledge_items import as_message, texts_of
+from edge.call.ports import Embedder, Priority, Purpose
+from edge.knowledge import database
+from edge.knowledge.errors import KnowledgeDamagedError, KnowledgeEmbeddingError
+from edge.knowledge.examples import Match
 from edge.knowledge.items import Item
-from edge.knowledge.mentions import Mention, Names
+from edge.knowledge.mentions import Mention
 from edge.knowledge.vectors import embed_texts
+from edge.knowledge.view import View, data_file
+
+log = structlog.get_logger(__name__)
+
+# Sources with more items are catalogues: no audio is prepared for them, nor is anything else done item by item.
+SMALL_SOURCE_ITEMS = 500
+# Cosine of a text's vector by the node's model and by the hub's; int8 alone costs 0.001.
+_SAME_MODEL = 0.98
+_EMBED_BUDGET_S = 10.0
 
 
 class KnowledgeBase:
     """Items of several sources behind one hybrid index. Items outside their dates are never returned."""
 
-    def __init__(self, items: Sequence[Item], index: ExampleIndex, names: Mapping[str, Names]) -> None:
-        self._items = {item.id: item for item in items}
-        self._index = index
-        self._names = names
+    def __init__(self, view: View, replica: "_Replica | None" = None) -> None:
+        self._view = view
+        self._replica = replica
+
+    @property
+    def version(self) -> int:
+        """The version of the replica that answers come from, 0 for files."""
+        return self._now().version
 
     def item(self, item_id: str, today: date) -> Item | None:
         """Return a valid item, None if there is none of this id."""
-        item = self._items.get(item_id)
+        item = self._now().item(item_id)
         return item if item is not None and item.is_valid(today) else None
 
     def items(self, today: date) -> tuple[Item, ...]:
-        return tuple(item for item in self._items.values() if item.is_valid(today))
+        """Return the valid items of all sources with no more than SMALL_SOURCE_ITEMS."""
+        return tuple(item for item in self._now().items(SMALL_SOURCE_ITEMS) if item.is_valid(today))
 
     def search(self, text: str, vector: NDArray[np.float32], today: date) -> list[Match]:
         """Return items that may answer the question, best first; keys are item ids."""
-        return [match for match in self._index.search(text, vector) if self.item(match.key, today) is not None]
+        return self._now().search(text, vector, today)
 
     def known_share(self, text: str) -> float:
-        return self._index.known_share(text)
+        return self._now().known_share(text)
 
     def mention(self, text: str, source: str, today: date) -> Mention | None:
         """Return what items of a source the text names, if any."""
-        names = self._names.get(source)
-        found = names.find(text) if names is not None else None
-        if found is None:
-            return None
-        valid = tuple(item for item in found.items if item.is_valid(today))
-        return replace(found, items=valid) if valid else None
+        return self._now().mention(text, source, today)
+
+    def follow(self, path: Path, sources: Sequence[str], mentions: Mapping[str, str]) -> None:
+        """Use a replica as soon as there is one."""
+        self._replica = _Replica(path, frozenset(sources), mentions)
+
+    async def watch(self) -> None:
+        """Follow the replica also while nobody asks, so that the first question after a swap finds the new one.
+        Runs until cancelled; returns at once for files."""
+        if self._replica is None:
+            return
+        async for _ in watchfiles.awatch(self._replica.path.parent, watch_filter=None, recursive=False):
+            self._now()
+
+    def close(self) -> None:
+        """Close the database; nothing may be asked afterwards."""
+        self._view.close()
+
+    def _now(self) -> View:
+        if self._replica is not None:
+            self._view = self._replica.newest(self._view)
+        return self._view
+
+
+class _Replica:
+    """Follows a tenant's replica for one agent."""
+
+    def __init__(self, path: Path, sources: frozenset[str], mentions: Mapping[str, str]) -> None:
+        self.path = path
+        self._sources = sources
+        self._mentions = mentions
+        self._file = ""
+        self._unusable = ""
+        self._opened: tuple[str, View] | None = None
+        self._opening: threading.Thread | None = None
+
+    def open(self) -> View:
+        """Open what runs now. Raises apsw.Error and OSError."""
+        # The link may move between reading and opening it, and then the file is gone: look again.
+        for attempt in (1, 2, 3):
+            file = data_file(self.path)
+            try:
+                view = View.open(Path(file), self._sources, self._mentions)
+            except apsw.CantOpenError:
+                if attempt == 3 or data_file(self.path) == file:
+                    raise
+                continue
+            self._opened = (file, view)
+            return view
+        raise AssertionError
+
+    def newest(self, view: View) -> View:
+        """Return the view to use: the same, brought up to date, or the one that a thread has opened meanwhile."""
+        if self._opening is not None and not self._opening.is_alive():
+            self._opening = None
+        if self._opening is None and self._opened is not None:
+            self._file, opened = self._opened
+            self._opened = None
+            if opened is not view:
+                view.close()
+                view = opened
+        file = data_file(self.path)
+        if self._opening is None and file != self._unusable and not (file == self._file and view.follow()):
+            self._opening = threading.Thread(target=self._open_beside, name="knowledge:open", daemon=True)
+            self._opening.start()
+        return view
+
+    def _open_beside(self) -> None:
+        file = data_file(self.path)
+        try:
+            self.open()
+        except (apsw.Error, OSError) as error:
+            self._unusable = file
+            # What was open before goes on answering; the sync agent notices damage and fetches again.
+            log.warning("knowledge_reopen_failed", error=type(error).__name__)
 
 
 async def open_knowledge(
     items: Sequence[Item], mentions: Mapping[str, str], embedder: Embedder, *, tenant: str, cache: Path | None
 ) -> KnowledgeBase:
-    """Index items. `mentions` maps the sources whose items have names to what such an item is called."""
+    """Index items in memory. `mentions` maps the sources whose items have names to what such an item is called."""
     # Items with names are found by name; their texts would only crowd out the questions about the others.
-    asked = [item for item in items if item.source not in mentions or item.questions]
-    examples = [Example(key=item.id, text=text) for item in asked for text in _texts(item)]
-    vectors = await embed_texts([example.text for example in examples], embedder, tenant=tenant, cache=cache)
-    names = {
-        source: Names([item for item in items if item.source == source], called) for source, called in mentions.items()
-    }
-    return KnowledgeBase(items, ExampleIndex(examples, vectors), names)
+    asked = [texts_of(item) if item.source not in mentions or item.questions else () for item in items]
+    vectors = await embed_texts([text for texts in asked for text in texts], embedder, tenant=tenant, cache=cache)
+    connection = apsw.Connection(":memory:")
+    database.create(connection)
+    writer = database.Writer(connection, version=1)
+    left = iter(database.quantised(vectors))
+    with connection:
+        for item, texts in zip(items, asked, strict=True):
+            stored = [
+                ItemText(text=text, vector=vector.components, scale=vector.scale)
+                for text, vector in zip(texts, left, strict=False)
+            ]
+            writer.put(as_message(item, stored))
+        writer.flush()
+    return KnowledgeBase(View(connection, frozenset(item.source for item in items), mentions))
 
 
-def _texts(item: Item) -> tuple[str, ...]:
-    return (*item.questions, item.title, *item.aliases, item.answer)
+async def open_replica(
+    path: Path, sources: Sequence[str], mentions: Mapping[str, str], embedder: Embedder, *, tenant: str
+) -> KnowledgeBase:
+    """Open a tenant's replica for an agent with these sources.
+
+    Raises KnowledgeDamagedError, KnowledgeEmbeddingError and what the embedder raises.
+    """
+    replica = _Replica(path, frozenset(sources), mentions)
+    try:
+        view = await asyncio.to_thread(replica.open)
+    except (apsw.Error, OSError) as error:
+        raise KnowledgeDamagedError(tenant, str(error)) from error
+    sample = view.sample_text()
+    if sample is not None:
+        text, stored = sample
+        purpose = Purpose(tenant=tenant, call_id="", priority=Priority.SHADOW, budget_s=_EMBED_BUDGET_S)
+        (own,) = await embedder.embed([text], purpose)
+        if len(own) != len(stored) or float(own @ stored) < _SAME_MODEL:
+            view.close()
+            raise KnowledgeEmbeddingError(f"{tenant}: the replica's vectors are of another model than this node's")
+    return KnowledgeBase(view, replica)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from contract.downlink_pb2 import ItemText, KnowledgeItem
 from contract.knowledge_items import Item, from_message
-from edge.knowledge.words import content_stems, rough, sound, words
+from edge.knowledge.words import content_stems, spelt_together, words
 
 # Grows when what is derived changes, so that an upgraded node derives it anew.
 INDEX_FORMAT = 1
@@ -58,14 +58,21 @@ CREATE TABLE texts (
     crc INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX texts_by_item ON texts (item);
+-- What decides whether an agent searches a text: its source, and whether questions are written.
+CREATE TABLE scopes (
+    row INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    has_questions INTEGER NOT NULL,
+    UNIQUE (source, has_questions)
+) STRICT;
+-- Tokens are "<scope>_<stem>": a search in few texts does not wade through many others.
 CREATE VIRTUAL TABLE search USING
-    fts5(stems, content='', contentless_delete=1, detail=none, tokenize="ascii tokenchars ':.'");
--- In how many texts a stem stands, by what decides whether an agent searches them: the source, and "?" behind it if
--- questions are written.
+    fts5(stems, content='', contentless_delete=1, detail=none, tokenize="ascii tokenchars ':._'");
+-- In how many texts of a scope a stem stands.
 CREATE TABLE vocabulary (
     row INTEGER PRIMARY KEY,
     stem TEXT NOT NULL,
-    scope TEXT NOT NULL,
+    scope INTEGER NOT NULL,
     texts INTEGER NOT NULL,
     version INTEGER NOT NULL,
     UNIQUE (stem, scope)
@@ -135,8 +142,9 @@ def applied_version(connection: apsw.Connection) -> AppliedVersion:
     )
 
 
-def scope_of(source: str, *, has_questions: bool) -> str:
-    return f"{source}?" if has_questions else source
+def token(scope: int, stem: str) -> str:
+    """Return how the full-text index writes a stem."""
+    return f"{scope}_{stem}"
 
 
 class Writer:
@@ -145,7 +153,8 @@ class Writer:
     def __init__(self, connection: apsw.Connection, version: int) -> None:
         self._connection = connection
         self._version = version
-        self._vocabulary: Counter[tuple[str, str]] = Counter()
+        self._vocabulary: Counter[tuple[str, int]] = Counter()
+        self._scopes: dict[tuple[str, bool], int] = {}
 
     def put(self, message: KnowledgeItem) -> None:
         """Add an item or replace it. Raises ValueError for what is none."""
@@ -166,25 +175,34 @@ class Writer:
                 "UPDATE items SET has_questions = ?, valid_from = ?, valid_until = ?, body = ?, crc = ? WHERE row = ?",
                 (*values, zlib.crc32(body), row),
             )
-        scope = scope_of(item.source, has_questions=bool(item.questions))
+        scope = self.scope(item.source, has_questions=bool(item.questions))
         for text in message.texts:
             self._put_text(row, scope, text)
         self._connection.executemany(
             "INSERT INTO names (item, letters, sounds, rough) VALUES (?, ?, ?, ?)",
-            [(row, *spellings(name)) for name in (item.title, *item.aliases)],
+            [(row, *spelt_together(words(name))) for name in (item.title, *item.aliases)],
         )
         self._changed(row)
 
-    def put_text(self, row: int, scope: str, text: str, vector: Vector) -> None:
+    def scope(self, source: str, *, has_questions: bool) -> int:
+        """Return the row of a scope, made when it is new."""
+        key = (source, has_questions)
+        if key not in self._scopes:
+            self._connection.execute("INSERT OR IGNORE INTO scopes (source, has_questions) VALUES (?, ?)", key)
+            found = self._connection.execute("SELECT row FROM scopes WHERE (source, has_questions) = (?, ?)", key)
+            self._scopes[key] = int(str(found.get))
+        return self._scopes[key]
+
+    def put_text(self, row: int, scope: int, text: str, vector: Vector) -> None:
         """Add a text of an item, or of anything else that has a row of its own."""
-        found = content_stems(text)
-        stems = " ".join(sorted(found))
+        found = sorted(content_stems(text))
         self._connection.execute(
             "INSERT INTO texts (item, text, stems, scale, vector, crc) VALUES (?, ?, ?, ?, ?, ?)",
-            (row, text, stems, vector.scale, vector.components, _crc(text, vector)),
+            (row, text, " ".join(found), vector.scale, vector.components, _crc(text, vector)),
         )
         number = self._connection.last_insert_rowid()
-        self._connection.execute("INSERT INTO search (rowid, stems) VALUES (?, ?)", (number, stems))
+        tokens = " ".join(token(scope, stem) for stem in found)
+        self._connection.execute("INSERT INTO search (rowid, stems) VALUES (?, ?)", (number, tokens))
         self._vocabulary.update((stem, scope) for stem in found)
 
     def remove(self, source: str, item_id: str) -> bool:
@@ -206,16 +224,16 @@ class Writer:
         )
         self._vocabulary.clear()
 
-    def _put_text(self, row: int, scope: str, text: ItemText) -> None:
+    def _put_text(self, row: int, scope: int, text: ItemText) -> None:
         self.put_text(row, scope, text.text, Vector(components=text.vector, scale=text.scale))
 
     def _drop_derived(self, row: int) -> None:
         """Remove what an item had, counted out under the scope that it had."""
-        scope = ""
+        scope = 0
         for source, has_questions in self._connection.execute(
             "SELECT source, has_questions FROM items WHERE row = ?", (row,)
         ):
-            scope = scope_of(str(source), has_questions=bool(has_questions))
+            scope = self.scope(str(source), has_questions=bool(has_questions))
         for text, stems in self._connection.execute("SELECT row, stems FROM texts WHERE item = ?", (row,)).fetchall():
             self._connection.execute("DELETE FROM search WHERE rowid = ?", (text,))
             self._vocabulary.subtract((stem, scope) for stem in str(stems).split())
@@ -232,13 +250,6 @@ class Writer:
             "INSERT INTO changes VALUES (?, ?) ON CONFLICT (item) DO UPDATE SET version = excluded.version",
             (row, self._version),
         )
-
-
-def spellings(name: str) -> tuple[str, str, str]:
-    """Return the letters of a name, how it sounds and how it is spelt roughly, without spaces: the recogniser writes
-    "AeroBuds" as two words as often as one."""
-    letters = "".join(words(name))
-    return letters, sound(letters), rough(letters)
 
 
 def stored_items(connection: apsw.Connection) -> Iterator[KnowledgeItem]:

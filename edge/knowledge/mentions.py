@@ -1,7 +1,7 @@
 """Finds items by name in what was heard, even when the recogniser misspelt or split the name."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 
 from edge.knowledge.items import Item
-from edge.knowledge.words import STOPWORDS, rough, sound, words
+from edge.knowledge.spellings import TrigramIndex
+from edge.knowledge.words import STOPWORDS, rough, spelt_together, words
 
 _LONGEST_NAME_WORDS = 5
 # Letters 0-1 that must agree. Below 0.83 "soundbar" starts to match "sandbag".
@@ -24,6 +25,9 @@ _ROUGH_DISCOUNT = 0.95
 _LONG_ROUGH = 8
 # The same number of two digits or more in both: "sound with 500" is the Soundwave 500.
 _SAME_NUMBER_BONUS = 0.02
+# Up to so many names all are compared (the catalogues of the example tenants have 150).
+_MOST_COMPARED = 2000
+_CANDIDATES = 192
 _NUMBER = re.compile(r"\d{2,}$")
 
 
@@ -39,36 +43,39 @@ class Mention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Name:
+class NameRow:
+    """A title or alias of an item by its row, spelt in the three ways that are compared."""
+
+    item: int
     letters: str
     sounds: str
     rough: str
-    words: frozenset[str]
-    item: Item
 
 
 class Names:
-    """The names of the items of one source."""
+    """The names of the items of one source. `item_of` gives the item of a row, None if it is gone."""
 
-    def __init__(self, items: Sequence[Item], called: str) -> None:
+    def __init__(self, rows: Sequence[NameRow], called: str, item_of: Callable[[int], Item | None]) -> None:
         self._called = called
-        self._names = [
-            _Name(
-                letters=_squash(words(alias)),
-                sounds=_sounds(words(alias)),
-                rough=_rough(words(alias)),
-                words=frozenset(words(alias)),
-                item=item,
-            )
-            for item in items
-            for alias in (item.title, *item.aliases)
-        ]
-        self._letters = [name.letters for name in self._names]
-        self._sounds = [name.sounds for name in self._names]
-        self._rough = [name.rough for name in self._names]
-        self._most_by_rough = np.array(
-            [1.0 if len(name.rough) >= _LONG_ROUGH else SURE - 0.01 for name in self._names], dtype=np.float32
-        )
+        self._item_of = item_of
+        self._rows = list(rows)
+        self._gone: set[int] = set()
+        self._first = TrigramIndex([row.rough for row in rows]) if len(rows) > _MOST_COMPARED else None
+        self._indexed = len(rows) if self._first is not None else 0
+        self._later: TrigramIndex | None = None
+
+    @property
+    def wasted(self) -> int:
+        """How many names are gone or stand outside the large index."""
+        return len(self._gone) + len(self._rows) - self._indexed if self._first is not None else len(self._gone)
+
+    def refresh(self, items: Iterable[int], rows: Sequence[NameRow]) -> None:
+        """Forget the names of items and add others."""
+        changed = set(items)
+        self._gone.update(place for place, row in enumerate(self._rows) if row.item in changed)
+        self._rows += rows
+        if self._first is not None or len(self._rows) > _MOST_COMPARED:
+            self._later = TrigramIndex([row.rough for row in self._rows[self._indexed :]])
 
     def find(self, text: str) -> Mention | None:
         """Return the longest and most certain mention, None if no name is in the text. A certainty below SURE means
@@ -80,49 +87,44 @@ class Names:
             for end in range(start + 1, min(start + _LONGEST_NAME_WORDS, len(heard)) + 1)
             if heard[start] not in STOPWORDS and heard[end - 1] not in STOPWORDS
         ]
-        if not spans or not self._names:
+        names = self._candidates(heard) if spans else []
+        if not names:
             return None
-        scores = self._similarities([heard[start:end] for start, end in spans])
+        scores = _similarities([heard[start:end] for start, end in spans], names)
         least = SURE if float(scores.max()) >= SURE else _POSSIBLE
         best_row, best_value = -1, 0.0
         for row in range(len(spans)):
             column = int(scores[row].argmax())
             certainty = float(scores[row, column])
             # A longer name that fits is the one that was meant: "AeroBuds Pro", not "AeroBuds".
-            value = certainty * min(len(self._letters[column]), 24) ** 0.5
+            value = certainty * min(len(names[column].letters), 24) ** 0.5
             if certainty >= least and value > best_value:
                 best_row, best_value = row, value
-        return self._mention(heard, spans[best_row], scores[best_row]) if best_row >= 0 else None
+        return self._mention(heard, spans[best_row], names, scores[best_row]) if best_row >= 0 else None
 
-    def _similarities(self, phrases: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        letters = [_squash(phrase) for phrase in phrases]
-        by_letters = process.cdist(letters, self._letters, scorer=fuzz.ratio, dtype=np.float32) / 100
-        by_sound = process.cdist(
-            [_sounds(phrase) for phrase in phrases], self._sounds, scorer=fuzz.ratio, dtype=np.float32
-        )
-        by_rough = process.cdist(
-            [_rough(phrase) for phrase in phrases], self._rough, scorer=fuzz.ratio, dtype=np.float32
-        )
-        scores: NDArray[np.float32] = np.maximum(by_letters, by_letters * 0.5 + by_sound / 100 * 0.5 * _SOUND_DISCOUNT)
-        scores = np.maximum(scores, np.minimum(by_rough / 100 * _ROUGH_DISCOUNT, self._most_by_rough))
-        for column, name in enumerate(self._letters):
-            if len(name) <= _SHORT_LETTERS or any(character.isdigit() for character in name):
-                for row, phrase in enumerate(letters):
-                    if _needs_exact(name, phrase):
-                        scores[row, column] = 0.0
-                    elif _NUMBER.search(name) and phrase[0] == name[0]:
-                        scores[row, column] = min(1.0, scores[row, column] + _SAME_NUMBER_BONUS)
-        return scores
+    def _candidates(self, heard: Sequence[str]) -> list[NameRow]:
+        """Return the names worth comparing: all of few, of many those that share most with what was heard."""
+        if self._first is None and self._later is None:
+            return [row for place, row in enumerate(self._rows) if place not in self._gone]
+        sought = rough("".join(heard))
+        places: list[int] = []
+        for index, offset in ((self._first, 0), (self._later, self._indexed)):
+            if index is not None:
+                places += [offset + int(place) for place in index.nearest(sought, _CANDIDATES)]
+        return [self._rows[place] for place in places if place not in self._gone]
 
-    def _mention(self, heard: Sequence[str], span: tuple[int, int], scores: NDArray[np.float32]) -> Mention:
+    def _mention(
+        self, heard: Sequence[str], span: tuple[int, int], names: Sequence[NameRow], scores: NDArray[np.float32]
+    ) -> Mention | None:
         best = float(scores.max())
         found: dict[str, Item] = {}
         for column in np.flatnonzero(scores >= best - 1e-6):
-            item = self._names[int(column)].item
-            found.setdefault(item.id, item)
+            item = self._item_of(names[int(column)].item)
+            if item is not None:
+                found.setdefault(item.id, item)
         start, end = span
         # "Cordless vacuum cleaner" names a "cordless vacuum" with one word more of its title.
-        vocabulary = {word for name in self._names if name.item.id in found for word in name.words}
+        vocabulary = {word for item in found.values() for name in (item.title, *item.aliases) for word in words(name)}
         while end < len(heard) and heard[end] in vocabulary - STOPWORDS:
             end += 1
         before = list(heard[:start])
@@ -132,26 +134,49 @@ class Names:
             before.pop()
         masked = " ".join([*before, self._called, *heard[end:]])
         name = " ".join(heard[start:end])
-        return Mention(items=tuple(found.values()), certainty=best, masked=masked, heard=name)
+        return Mention(items=tuple(found.values()), certainty=best, masked=masked, heard=name) if found else None
 
 
-def _needs_exact(name: str, phrase: str) -> bool:
-    """Whether name and phrase differ where they must not: short names as a whole, others in their numbers."""
-    if len(name) <= _SHORT_LETTERS:
-        return name != phrase
-    return [character for character in name if character.isdigit()] != [
-        character for character in phrase if character.isdigit()
+def names_of(items: Sequence[Item], called: str) -> Names:
+    """Return the names of items that lie in memory."""
+    rows = [
+        NameRow(item=place, letters=letters, sounds=sounds, rough=roughly)
+        for place, item in enumerate(items)
+        for letters, sounds, roughly in (spelt_together(words(name)) for name in (item.title, *item.aliases))
     ]
+    return Names(rows, called, items.__getitem__)
 
 
-def _squash(phrase: Sequence[str]) -> str:
-    # The recogniser writes "AeroBuds" as two words as often as one.
-    return "".join(phrase)
+def _similarities(phrases: Sequence[Sequence[str]], names: Sequence[NameRow]) -> NDArray[np.float32]:
+    """Return how alike each phrase is to each name, 0-1."""
+    spelt = [spelt_together(phrase) for phrase in phrases]
+    letters = [one[0] for one in spelt]
+    by_letters = _ratios(letters, [name.letters for name in names])
+    by_sound = _ratios([one[1] for one in spelt], [name.sounds for name in names])
+    by_rough = _ratios([one[2] for one in spelt], [name.rough for name in names])
+    most_by_rough = np.array([1.0 if len(name.rough) >= _LONG_ROUGH else SURE - 0.01 for name in names], np.float32)
+    scores: NDArray[np.float32] = np.maximum(by_letters, by_letters * 0.5 + by_sound * (0.5 * _SOUND_DISCOUNT))
+    np.maximum(scores, np.minimum(by_rough * _ROUGH_DISCOUNT, most_by_rough), out=scores)
+    numbers = [_digits(phrase) for phrase in letters]
+    for column, name in enumerate(names):
+        number = _digits(name.letters)
+        if not number and len(name.letters) > _SHORT_LETTERS:
+            continue
+        has_bonus = _NUMBER.search(name.letters) is not None
+        for row, phrase in enumerate(letters):
+            # Where they must not differ: short names as a whole, others in their numbers.
+            differs = name.letters != phrase if len(name.letters) <= _SHORT_LETTERS else number != numbers[row]
+            if differs:
+                scores[row, column] = 0.0
+            elif has_bonus and phrase[0] == name.letters[0]:
+                scores[row, column] = min(1.0, scores[row, column] + _SAME_NUMBER_BONUS)
+    return scores
 
 
-def _sounds(phrase: Sequence[str]) -> str:
-    return sound("".join(phrase))
+def _ratios(phrases: Sequence[str], names: Sequence[str]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = process.cdist(phrases, names, scorer=fuzz.ratio, dtype=np.float32)
+    return found / np.float32(100)
 
 
-def _rough(phrase: Sequence[str]) -> str:
-    return rough("".join(phrase))
+def _digits(letters: str) -> str:
+    return "".join(character for character in letters if character.isdigit())

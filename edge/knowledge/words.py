@@ -1,6 +1,7 @@
 """Words as they are compared: lower case, stemmed, by sound. Pure."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from edge.knowledge.numerals import with_numerals
@@ -71,3 +72,10 @@ def rough(word: str) -> str:
     for spelling, key in _ROUGH:
         word = word.replace(spelling, key)
     return re.sub(r"(.)\1+", r"\1", word.translate(_ALIKE))
+
+
+def spelt_together(spoken: Sequence[str]) -> tuple[str, str, str]:
+    """Return the letters of words, how they sound and how they are spelt roughly, without spaces: the recogniser writes
+    "AeroBuds" as two words as often as one."""
+    letters = "".join(spoken)
+    return letters, sound(letters), rough(letters)

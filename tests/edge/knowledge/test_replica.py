@@ -89,7 +89,7 @@ def test_what_is_derived_follows_the_items(replica: KnowledgeReplica, tmp_path: 
     for query in (
         "SELECT stem, scope, texts FROM vocabulary WHERE texts ORDER BY 1, 2",
         "SELECT letters, sounds, rough FROM names ORDER BY 1",
-        "SELECT texts.stems FROM texts JOIN search ON search.rowid = texts.row WHERE search MATCH 'lamp' ORDER BY 1",
+        "SELECT texts.stems FROM texts JOIN search ON search.rowid = texts.row WHERE search MATCH '1_lamp' ORDER BY 1",
     ):
         assert changed.execute(query).fetchall() == fresh.execute(query).fetchall()
     changed.close()

@@ -14,7 +14,7 @@ from edge.call.ports import Priority, Purpose
 from edge.knowledge.base import open_knowledge
 from edge.knowledge.examples import Example, ExampleIndex
 from edge.knowledge.items import Item, load_items
-from edge.knowledge.mentions import SURE, Names
+from edge.knowledge.mentions import SURE, names_of
 from edge.knowledge.vectors import embed_texts
 from edge.knowledge.words import rough, sound, stem, words
 
@@ -71,7 +71,7 @@ def _item(name: str, *, valid_from: date | None = None, valid_until: date | None
 )
 def test_names_are_found_as_they_are_heard(heard: str, item: str) -> None:
     """Split, misspelt and spelt-out names lead to their item."""
-    mention = Names(load_items(PRODUCTS, "products"), "the product").find(heard)
+    mention = names_of(load_items(PRODUCTS, "products"), "the product").find(heard)
     assert mention is not None
     assert [found.id for found in mention.items] == [item]
     assert mention.certainty >= SURE
@@ -82,13 +82,13 @@ def test_names_are_found_as_they_are_heard(heard: str, item: str) -> None:
 )
 def test_other_words_are_no_names(heard: str) -> None:
     """Ordinary words do not become products."""
-    mention = Names(load_items(PRODUCTS, "products"), "the product").find(heard)
+    mention = names_of(load_items(PRODUCTS, "products"), "the product").find(heard)
     assert mention is None or mention.certainty < SURE
 
 
 def test_a_shared_name_is_ambiguous() -> None:
     """ "Headphones" names both models; the name is masked in the question."""
-    mention = Names(load_items(PRODUCTS, "products"), "the product").find("what do the headphones cost")
+    mention = names_of(load_items(PRODUCTS, "products"), "the product").find("what do the headphones cost")
     assert mention is not None
     assert {item.id for item in mention.items} == {"soundwave-300", "soundwave-500"}
     assert mention.masked == "what do the product cost"
