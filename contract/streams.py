@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contract.subjects import (
-    HUB_DOMAIN,
     ROLLUP_STREAM,
     ROLLUP_SUBJECTS,
     STATE_STREAM,
@@ -121,15 +120,22 @@ class MirrorSpec:
     @property
     def reset_subject(self) -> str:
         """Asked from the region: starts the consumer again, at the sequence in the body or where it was."""
-        return f"$JS.{HUB_DOMAIN}.API.CONSUMER.RESET.{self.name}.{self.consumer}"
+        return f"{self.api_prefix}.CONSUMER.RESET.{self.name}.{self.consumer}"
 
     @property
-    def flow_control_subjects(self) -> tuple[str, ...]:
-        """Where the mirror acknowledges; the token before the stream's name is the hub's account, hashed."""
-        return (
-            f"$JS.FC.{self.name}.{self.consumer}.*",
-            f"$JS.FC.{HUB_DOMAIN}.*.{self.name}.{self.consumer}.*",
-        )
+    def hub_reset_subject(self) -> str:
+        """What the hub's wall turns `reset_subject` into."""
+        return f"$JS.API.CONSUMER.RESET.{self.name}.{self.consumer}"
+
+    @property
+    def api_prefix(self) -> str:
+        """Stands for `$JS.API` of the hub on a region's side of the wall."""
+        return f"link.{self.region}.api"
+
+    @property
+    def flow_control_subject(self) -> str:
+        """Where the mirror acknowledges."""
+        return f"$JS.FC.{self.name}.{self.consumer}.*"
 
     @property
     def consumer_create_subject(self) -> str:
@@ -172,7 +178,7 @@ class MirrorSpec:
             "num_replicas": replicas,
             "mirror": {
                 "name": self.name,
-                "external": {"api": f"$JS.{HUB_DOMAIN}.API", "deliver": ""},
+                "external": {"api": self.api_prefix, "deliver": ""},
                 "consumer": {"name": self.consumer, "deliver_subject": self.deliver_subject},
             },
             **self.limits.request(),

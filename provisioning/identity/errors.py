@@ -1,0 +1,45 @@
+"""Errors of identities.
+
+IdentityError
+├── IdentityNameError      a name that no certificate can be issued to
+├── IdentityMissingError   no such authority, certificate or key
+├── IdentityExistsError    an authority is there already
+└── IdentityDamagedError   a file of the store is not what it should be
+"""
+
+from contract.errors import Blame, BoroughError
+
+
+class IdentityError(BoroughError):
+    """Base of this tree."""
+
+    code = "identity.error"
+    blame = Blame.OPERATOR
+
+
+class IdentityNameError(IdentityError):
+    """A name that no certificate can be issued to."""
+
+    code = "identity.name"
+    hint = "Sites and nodes are 2 to 32 lower-case letters, digits and hyphens, beginning with a letter."
+
+
+class IdentityMissingError(IdentityError):
+    """No such authority, certificate or key in the store."""
+
+    code = "identity.missing"
+    hint = "`borough identity init` makes the authority, `borough identity issue` a certificate."
+
+
+class IdentityExistsError(IdentityError):
+    """An authority is there already; a second one would cut off every node."""
+
+    code = "identity.exists"
+    hint = "Use the authority that is there, or name another folder with --store."
+
+
+class IdentityDamagedError(IdentityError):
+    """A file of the store is not what it should be."""
+
+    code = "identity.damaged"
+    hint = "Restore the identity folder from its backup."

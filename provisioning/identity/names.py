@@ -1,0 +1,96 @@
+"""Who a certificate stands for: a service on a node, a node of the hub, or a person with a role.
+
+A service is named by one URI in the certificate, `borough://<site>/<node>/<role>/<generation>`; NATS maps it to the
+user of the same name (`verify_and_map`). The generation grows with every certificate, so that a single one can be
+withdrawn: NATS knows no list of revoked serial numbers. A site is a region or the hub. Pure.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from contract.names import is_region
+from provisioning.identity.errors import IdentityNameError
+
+HUB_SITE = "hub"
+_PERSON = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+
+
+class ServiceRole(StrEnum):
+    """What a service is; what it may do is written in provisioning/nats/permissions.py."""
+
+    SERVER = "server"  # a nats-server, towards its clients and its cluster
+    LEAF = "leaf"  # the link from a node's nats-server to the hub
+    AGENT = "agent"
+    BORDER = "border"
+    CALLS = "calls"
+    LITESTREAM = "litestream"
+    SYSTEM = "system"
+    CONTROLPLANE = "controlplane"  # the hub's services; also serves the admin API
+
+
+HUB_ROLES = (ServiceRole.SERVER, ServiceRole.CONTROLPLANE, ServiceRole.LITESTREAM, ServiceRole.SYSTEM)
+NODE_ROLES = (
+    ServiceRole.SERVER,
+    ServiceRole.LEAF,
+    ServiceRole.AGENT,
+    ServiceRole.BORDER,
+    ServiceRole.CALLS,
+    ServiceRole.LITESTREAM,
+    ServiceRole.SYSTEM,
+)
+# Roles whose certificate others connect to; the rest only ever connect.
+LISTENING_ROLES = frozenset({ServiceRole.SERVER, ServiceRole.CONTROLPLANE})
+
+
+class PersonRole(StrEnum):
+    """Roles of the admin API (contract/admin.proto)."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    COMPLIANCE = "compliance"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceName:
+    """A service of a node of a site."""
+
+    site: str
+    node: str
+    role: ServiceRole
+
+    def __post_init__(self) -> None:
+        """Raises IdentityNameError for what cannot be a subject token and a host name."""
+        for what, name in (("site", self.site), ("node", self.node)):
+            if not is_region(name):
+                raise IdentityNameError(f"{what} {name!r} is no name of lower-case letters, digits and hyphens")
+        if self.role not in (HUB_ROLES if self.site == HUB_SITE else NODE_ROLES):
+            raise IdentityNameError(f"there is no role {self.role} at {self.site}")
+
+    def uri(self, generation: int) -> str:
+        """The name in the certificate, and of the NATS user."""
+        return f"borough://{self.site}/{self.node}/{self.role}/{generation}"
+
+    @property
+    def key(self) -> str:
+        """The name of the folder its certificates lie in."""
+        return f"{self.site}/{self.node}/{self.role}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonName:
+    """A person who uses the admin API, in one role."""
+
+    name: str
+    role: PersonRole
+
+    def __post_init__(self) -> None:
+        """Raises IdentityNameError for a name that could not be written to the audit log as it is."""
+        if _PERSON.fullmatch(self.name) is None:
+            raise IdentityNameError(f"{self.name!r} is no name of lower-case letters, digits and . _ @ -")
+
+    @property
+    def key(self) -> str:
+        """The name of the folder its certificates lie in."""
+        return f"people/{self.name}"

@@ -1,0 +1,189 @@
+"""A hub and its regions for tests: real nats-servers, real certificates, the configuration that production gets."""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import nats
+import nats.errors
+from nats.aio.client import Client
+
+from contract.streams import MirrorSpec, hub_streams, mirrors
+from contract.subjects import inbox
+from provisioning.identity.names import ServiceName, ServiceRole
+from provisioning.identity.store import IdentityStore
+from provisioning.local.process import Service, ServiceSpec, running
+from provisioning.nats.deployment import Deployment
+from provisioning.nats.permissions import STRICT, Border
+from provisioning.nats.topology import Hub, Node, Topology, region_of
+
+NO_SUITABLE_PEERS = 10005
+
+
+@dataclass(slots=True)
+class Network:
+    """Running servers, and connections to them that end with the test."""
+
+    deployment: Deployment
+    services: dict[str, Service] = field(default_factory=dict)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def hub(self) -> Hub:
+        return self.deployment.topology.hub
+
+    def node(self, region: str, number: int = 1) -> Node:
+        return self.deployment.topology.region(region).nodes[number - 1]
+
+    def context(self, name: ServiceName) -> ssl.SSLContext:
+        """TLS as the service does it."""
+        store = self.deployment.identities
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(store.authority_file))
+        context.load_cert_chain(store.certificate_file(name), store.key_file(name))
+        return context
+
+    async def connect(
+        self, server: Hub | Node, role: ServiceRole, *, errors: list[str] | None = None, prefix: str | None = None
+    ) -> Client:
+        """A connection of a role to its own server; what the server complains of is appended to `errors`."""
+        own = "_INBOX" if isinstance(server, Hub) else inbox(server.region, server.name)
+        prefix = prefix or (own if role is ServiceRole.BORDER else "_INBOX")
+        return await self.connect_as(server, server.service(role), prefix=prefix, errors=errors)
+
+    async def connect_as(
+        self, server: Hub | Node, name: ServiceName, *, prefix: str, errors: list[str] | None = None
+    ) -> Client:
+        """A connection with any identity to any server."""
+        complaints = [] if errors is None else errors
+
+        async def complain(error: Exception) -> None:
+            complaints.append(str(error))
+
+        client = await nats.connect(
+            f"tls://127.0.0.1:{server.client_port}",
+            tls=self.context(name),
+            inbox_prefix=prefix,
+            error_cb=complain,
+            connect_timeout=5,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,
+        )
+        self.stack.push_async_callback(client.close)
+        return client
+
+    async def linked(self, node: Node, *, within_s: float = 15.0) -> None:
+        """Returns once the node's server has its link to the hub."""
+        await eventually(lambda: self._has_leaf(node.monitor_port), within_s=within_s)
+
+    @staticmethod
+    async def _has_leaf(port: int) -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/leafz") as answer:
+            return bool((await answer.json())["leafs"])
+
+    async def make_streams(self) -> None:
+        """What the hub and the sync agents do at start: all streams, consumers and mirrors."""
+        topology = self.deployment.topology
+        central = await self.connect(self.hub, ServiceRole.CONTROLPLANE)
+        for spec in hub_streams(region.name for region in topology.regions):
+            await ask(central, spec.create_subject, spec.request())
+        for region in topology.regions:
+            border = await self.connect(region.nodes[0], ServiceRole.BORDER)
+            await eventually(partial(_has_jetstream, border), within_s=30.0)
+            for mirror in mirrors(region.name):
+                await ask(central, mirror.consumer_create_subject, mirror.consumer_request())
+                await eventually(partial(_is_created, border, mirror, region.replicas), within_s=30.0)
+
+
+async def ask(
+    client: Client, subject: str, body: Mapping[str, object], *, timeout_s: float = 10.0
+) -> dict[str, object]:
+    """A JetStream API request; an error in the answer is an AssertionError."""
+    answer: dict[str, object] = json.loads((await client.request(subject, json.dumps(body).encode(), timeout_s)).data)
+    assert "error" not in answer, f"{subject}: {answer['error']}"
+    return answer
+
+
+async def _has_jetstream(client: Client) -> bool:
+    """A cluster takes requests once it has elected its leader."""
+    try:
+        await client.request("$JS.API.INFO", b"", 1.0)
+    except (nats.errors.TimeoutError, nats.errors.NoRespondersError):
+        return False
+    return True
+
+
+async def _is_created(client: Client, mirror: MirrorSpec, replicas: int) -> bool:
+    """A cluster of three refuses three replicas until all have met."""
+    answer = await client.request(mirror.create_subject, json.dumps(mirror.request(replicas)).encode(), 5.0)
+    error = json.loads(answer.data).get("error")
+    assert error is None or error["err_code"] == NO_SUITABLE_PEERS, error
+    return error is None
+
+
+async def eventually(is_so: Callable[[], Awaitable[bool]], *, within_s: float = 10.0) -> None:
+    """Polls until it is so. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while not await is_so():
+            await asyncio.sleep(0.02)
+
+
+def topology(regions: Mapping[str, int]) -> Topology:
+    """Regions with so many nodes each, on free ports of the loopback."""
+    ports = iter(_free_ports(3 + 3 * sum(count + 1 for count in regions.values())))
+    hub = Hub(client_port=next(ports), leaf_port=next(ports), monitor_port=next(ports))
+    return Topology(
+        hub=hub, regions=tuple(region_of(name, count, lambda: next(ports)) for name, count in regions.items())
+    )
+
+
+@asynccontextmanager
+async def nats_network(root: Path, regions: Mapping[str, int], border: Border = STRICT) -> AsyncIterator[Network]:
+    """Run the hub and all nodes; every link is up when the block begins."""
+    deployment = Deployment(
+        topology=topology(regions), identities=IdentityStore(root / "identity"), root=root, border=border
+    )
+    deployment.ensure_identities(datetime.now(UTC))
+    deployment.write(datetime.now(UTC))
+    network = Network(deployment)
+    async with AsyncExitStack() as stack, network.stack:
+        for server in deployment.servers():
+            spec = spec_of(deployment, server)
+            network.services[spec.name] = await stack.enter_async_context(running(spec))
+        for region in deployment.topology.regions:
+            for node in region.nodes:
+                await network.linked(node)
+        yield network
+        # Before the servers stop: a client that finds its server gone tries again and again.
+        await network.stack.aclose()
+
+
+def spec_of(deployment: Deployment, server: Hub | Node) -> ServiceSpec:
+    """How to run one server of the deployment."""
+    instance = deployment.instance(server)
+    return ServiceSpec(
+        name=instance.directory.name,
+        argv=instance.argv,
+        log=instance.directory / "output.log",
+        control=instance.directory,
+        is_ready=instance.is_ready,
+        ready_within_s=20.0,
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
