@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ _LEAST_ALIKE = 86.0
 _LEAST_LETTERS = 4
 _LEAST_BEGINNING = 6
 _REMEMBERED_GUESSES = 512
+_REMEMBERED_WEIGHTS = 50_000
 _SPARE = 1024
 
 
@@ -30,6 +32,8 @@ class Vocabulary:
         self._letters: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
         self._lengths: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._guesses: OrderedDict[str, str] = OrderedDict()
+        self._weights: dict[str, float] = {}
+        self._total = 0
 
     def put(self, stem: str, scope: int, texts: int) -> None:
         """Set in how many texts of a scope a stem stands."""
@@ -39,6 +43,7 @@ class Vocabulary:
         if stem not in self._places:
             self._append(stem)
         self._guesses.clear()
+        self._weights.clear()
 
     def count(self, stem: str) -> int:
         """Return in how many texts a stem stands."""
@@ -47,9 +52,19 @@ class Vocabulary:
     def count_in(self, stem: str, scope: int) -> int:
         return self._by_scope.get((stem, scope), 0)
 
-    def weight(self, stem: str, total: int) -> float:
-        """Return how much a stem says among `total` texts; one that stands in none says most."""
-        return math.log(1 + max(total, 1) / max(self._counts.get(stem, 0), 1))
+    def weight(self, stems: Iterable[str], total: int) -> float:
+        """Return how much words say in all among `total` texts: each the more, the fewer it stands in; one that stands
+        in none says as much as one that stands in one."""
+        if total != self._total or len(self._weights) > _REMEMBERED_WEIGHTS:
+            self._weights.clear()
+            self._total = total
+        known = self._weights
+        weight = 0.0
+        for stem in stems:
+            if stem not in known:
+                known[stem] = math.log(1 + max(total, 1) / max(self._counts.get(stem, 0), 1))
+            weight += known[stem]
+        return weight
 
     def nearest_known(self, heard: str) -> str:
         """Return the stem itself if it is known or far from any other, else the one it may be a mishearing of."""
