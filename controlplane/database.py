@@ -130,7 +130,9 @@ def _open_writer(path: Path, *, is_replicated: bool) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(round(BUSY_TIMEOUT_S * 1000))
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
+        # One by one: apsw stops at the first that answers.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
         connection.wal_autocheckpoint(0 if is_replicated else AUTOCHECKPOINT_PAGES)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(is_replicated))
         migrate(connection, load_migrations())

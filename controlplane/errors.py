@@ -11,6 +11,9 @@ ControlPlaneError
 ├── StandbyError            another instance of the hub holds the lease
 ├── DocumentsRefusedError   documents are wrong, do not fit together, or break a rule; nothing was stored
 ├── DocumentNotFoundError   there is no such document or revision
+├── StreamRefusedError      the NATS server refuses a stream or consumer
+├── LeaseLostError          another instance may have taken over: stop at once
+├── NatsUnavailableError    the hub's NATS server is not reached at start
 └── BundleTooLargeError     the documents of a region do not fit into one message
 """
 
@@ -111,3 +114,32 @@ class BundleTooLargeError(ControlPlaneError):
     blame = Blame.OPERATOR
     hint = "Split the region, or move long texts of agents into knowledge."
     grpc_status = "FAILED_PRECONDITION"
+
+
+class StreamRefusedError(ControlPlaneError):
+    """The NATS server refuses a stream or consumer; `err_code` is the server's."""
+
+    code = "hub.stream_refused"
+    blame = Blame.OPERATOR
+    hint = "Look at the hub's nats-server: JetStream needs room on its disk and the certificate the right to use it."
+
+    def __init__(self, message: str, *, err_code: int) -> None:
+        super().__init__(message)
+        self.err_code = err_code
+
+
+class LeaseLostError(ControlPlaneError):
+    """The lease was not renewed in time: another instance may be active, so this one stops at once."""
+
+    code = "hub.lease_lost"
+    blame = Blame.REMOTE
+    hint = "Look at the connection to the hub's nats-server; the instance waits for the lease again."
+
+
+class NatsUnavailableError(ControlPlaneError):
+    """The hub's NATS server does not answer."""
+
+    code = "hub.nats_unavailable"
+    blame = Blame.OPERATOR
+    hint = "Is the hub's nats-server running, and are [nats] url and certificate right?"
+    grpc_status = "UNAVAILABLE"

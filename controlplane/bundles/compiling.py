@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import zstandard
 
 from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document
+from contract.streams import MAX_PAYLOAD_BYTES
 from controlplane.documents.estate import Estate, documents_of, regions_in, regions_of, tenants_of
 from controlplane.documents.model import REGION, DocumentKey, Entry
 from controlplane.errors import BundleTooLargeError
 from controlplane.signing import Signer
 
 ZSTD_LEVEL = 10  # 300 kB of YAML in 8 ms
-# A message of a NATS server may have 1 MiB; the manifest and the headers need a little of it.
-MAX_CONTENT_BYTES = 1_000_000
+# The manifest and the headers need a little of a message.
+MAX_CONTENT_BYTES = MAX_PAYLOAD_BYTES - 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

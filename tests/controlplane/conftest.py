@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from controlplane.admin.callers import Caller, Role
 from controlplane.database import HubDatabase
@@ -11,6 +12,7 @@ from controlplane.documents.application import Documents
 from controlplane.documents.judgement import pack_judge
 from controlplane.signing import Signer
 from tests.controlplane.certificates import write_signing_key
+from tests.controlplane.nats_server import NatsServer, connected
 
 ADA = Caller(name="ada", role=Role.OPERATOR, serial=1)
 
@@ -30,3 +32,17 @@ def signer(tmp_path: Path) -> Signer:
 @pytest.fixture
 def documents(database: HubDatabase, signer: Signer) -> Documents:
     return Documents(database, signer, pack_judge())
+
+
+@pytest.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def nats(nats_server: NatsServer) -> AsyncIterator[Client]:
+    async with connected(nats_server) as client:
+        yield client

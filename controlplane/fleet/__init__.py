@@ -1,0 +1,1 @@
+"""Which node runs what, as the nodes themselves say."""

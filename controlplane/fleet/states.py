@@ -1,0 +1,106 @@
+"""The newest of what every node says: health and acks. Pure: messages and times in, states out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from contract.uplink_pb2 import REFUSAL_UNSPECIFIED, SUBJECT_BUNDLE, Ack, Health
+
+SILENT_PERIODS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a region should run: the bundle's version, and the knowledge version of each of its tenants."""
+
+    bundle_version: int
+    knowledge: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeState:
+    """One node. `age_ms` is since its last health message; `refused` is a refusal of what is still wanted."""
+
+    region: str
+    node: str
+    health: Health
+    age_ms: int
+    is_silent: bool
+    is_drifted: bool
+    refused: Ack | None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Node:
+    health: Health | None = None
+    heard_at_ms: int = 0
+    acks: dict[tuple[int, str], Ack] = field(default_factory=dict)
+
+
+class FleetStates:
+    """Keeps the newest messages of every node."""
+
+    def __init__(self, *, health_period_s: float) -> None:
+        self._silent_after_ms = round(SILENT_PERIODS * health_period_s * 1000)
+        self._nodes: dict[tuple[str, str], _Node] = {}
+
+    def take_health(self, health: Health, *, heard_at_ms: int) -> None:
+        """A node's health; an older one than is known changes nothing."""
+        node = self._nodes.setdefault((health.region, health.node), _Node())
+        if node.health is None or health.at_ms >= node.health.at_ms:
+            node.health, node.heard_at_ms = health, max(heard_at_ms, node.heard_at_ms)
+
+    def take_ack(self, ack: Ack) -> None:
+        """An ack or refusal; an older one than is known changes nothing."""
+        node = self._nodes.setdefault((ack.region, ack.node), _Node())
+        about = (ack.subject, ack.tenant)
+        known = node.acks.get(about)
+        if known is None or ack.at_ms >= known.at_ms:
+            node.acks[about] = ack
+
+    def nodes(self, region: str, wanted: Wanted, *, now_ms: int) -> list[NodeState]:
+        """The nodes of a region by name."""
+        return [
+            self._state(node, wanted, now_ms, name)
+            for (of_region, name), node in sorted(self._nodes.items())
+            if of_region == region
+        ]
+
+    def regions(self) -> set[str]:
+        """Regions that any node spoke for."""
+        return {region for region, _ in self._nodes}
+
+    def _state(self, node: _Node, wanted: Wanted, now_ms: int, name: str) -> NodeState:
+        acks = list(node.acks.values())
+        region = node.health.region if node.health is not None else acks[0].region
+        health = node.health or Health(region=region, node=name)
+        age_ms = max(0, now_ms - node.heard_at_ms)
+        return NodeState(
+            region=region,
+            node=name,
+            health=health,
+            age_ms=age_ms,
+            is_silent=age_ms > self._silent_after_ms,
+            is_drifted=_is_drifted(health, wanted),
+            refused=_refusal(acks, health, wanted),
+        )
+
+
+def _is_drifted(health: Health, wanted: Wanted) -> bool:
+    runs = {version.tenant: version.version for version in health.knowledge}
+    return health.bundle_version != wanted.bundle_version or any(
+        runs.get(tenant, 0) != version for tenant, version in wanted.knowledge.items()
+    )
+
+
+def _refusal(acks: list[Ack], health: Health, wanted: Wanted) -> Ack | None:
+    runs = {version.tenant: version.version for version in health.knowledge}
+    refusals = []
+    for ack in acks:
+        if ack.refusal == REFUSAL_UNSPECIFIED:
+            continue
+        is_bundle = ack.subject == SUBJECT_BUNDLE
+        should = wanted.bundle_version if is_bundle else wanted.knowledge.get(ack.tenant, ack.version)
+        is_running = (health.bundle_version if is_bundle else runs.get(ack.tenant, 0)) == should
+        if ack.version >= should and not is_running:
+            refusals.append(ack)
+    return max(refusals, key=lambda ack: ack.at_ms, default=None)
