@@ -57,6 +57,11 @@ class StateLayout:
         return self.root / "identity"
 
     @property
+    def nats(self) -> Path:
+        """A folder for each NATS server."""
+        return self.root / "nats"
+
+    @property
     def admin_context(self) -> Path:
         """How an admin's command line reaches the hub."""
         return self.run / "admin.toml"

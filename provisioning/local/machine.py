@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioning.local.errors import AlreadyRunningError
+from provisioning.local.hub import RunningHub, local_hub
 from provisioning.local.layout import EXAMPLE_TENANTS, StateLayout, free_port
+from provisioning.local.network import deploy, region_servers
 from provisioning.local.node import DEFAULT_CAPACITY, DEFAULT_WORKERS, Node, NodeOptions, local_node
 from provisioning.local.plan import DEFAULT_REGIONS, parse_regions
+from provisioning.local.process import running_together
 
 # Below the nodes' and below the ports that the kernel gives to outgoing connections.
 CARRIER_RTP_FIRST = 18_000
@@ -32,7 +35,7 @@ class MachineOptions:
     workers: int = DEFAULT_WORKERS
     capacity: int = DEFAULT_CAPACITY
     sip: bool = True
-    hub: bool = True
+    hub: bool = False
 
 
 @asynccontextmanager
@@ -46,35 +49,40 @@ async def local_machine(options: MachineOptions) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.enter_context(_sole_owner(layout))
         carrier_sip_port = free_port(socket.SOCK_DGRAM)
-        nodes = [
-            await stack.enter_async_context(
-                local_node(
-                    NodeOptions(
-                        plan=plan,
-                        machine=layout,
-                        carrier_sip_port=carrier_sip_port,
-                        tenants=options.tenants,
-                        workers=options.workers,
-                        capacity=options.capacity,
-                        sip=options.sip,
-                    )
+        deployment = deploy(plans, layout) if options.hub else None
+        hub = await stack.enter_async_context(local_hub(deployment, layout)) if deployment else None
+        nodes = []
+        for plan in plans:
+            if deployment is not None:
+                servers = region_servers(deployment, deployment.topology.region(plan.name), layout)
+                await stack.enter_async_context(running_together(servers))
+            for node in plan.nodes:
+                node_options = NodeOptions(
+                    plan=node,
+                    machine=layout,
+                    carrier_sip_port=carrier_sip_port,
+                    tenants=options.tenants,
+                    deployment=deployment,
+                    workers=options.workers,
+                    capacity=options.capacity,
+                    sip=options.sip,
                 )
-            )
-            for region in plans
-            for plan in region.nodes
-        ]
+                nodes.append(await stack.enter_async_context(local_node(node_options)))
         layout.region_file.write_text(
-            json.dumps(_describe(options, nodes, carrier_sip_port), indent=2), encoding="utf-8"
+            json.dumps(_describe(options, hub, nodes, carrier_sip_port), indent=2), encoding="utf-8"
         )
         layout.region_file.chmod(0o600)
         stack.callback(layout.region_file.unlink, missing_ok=True)
         yield
 
 
-def _describe(options: MachineOptions, nodes: list[Node], carrier_sip_port: int) -> dict[str, object]:
+def _describe(
+    options: MachineOptions, hub: RunningHub | None, nodes: list[Node], carrier_sip_port: int
+) -> dict[str, object]:
     return {
         "supervisor_pid": os.getpid(),
         "tenants": str(options.tenants),
+        "hub": hub.describe() if hub else None,
         "nodes": [node.describe() for node in nodes],
         "carrier": {
             "sip_port": carrier_sip_port,

@@ -15,10 +15,14 @@ from pathlib import Path
 from provisioning.asterisk.image import ensure_image, missing_requirement
 from provisioning.asterisk.instance import AsteriskInstance
 from provisioning.asterisk.settings import AriAccess, AsteriskSettings, NodeDialplan, PortRange, TrunkPeer
+from provisioning.identity.names import ServiceRole
 from provisioning.local.layout import StateLayout, TomlSections, free_port, secret_file, write_toml
+from provisioning.local.network import client_url, credentials
 from provisioning.local.plan import NodeLayout, NodePlan
 from provisioning.local.process import Service, ServiceSpec, running
 from provisioning.local.readiness import accepts_connection, answers_http
+from provisioning.nats.deployment import Deployment
+from provisioning.nats.topology import Node as NatsNode
 
 # Two cores serve this many calls within the latency promise (`borough bench capacity`).
 DEFAULT_CAPACITY = 28
@@ -51,13 +55,14 @@ model = "minilm-l6-v2"
 class NodeOptions:
     """What a node runs. `sip` is False where Asterisk cannot be installed: calls then come over WebRTC only.
 
-    `tenants`: a folder of documents that the node serves by itself; None on a node that gets them from the hub.
+    `deployment`: the network that ties it to its siblings and the hub; None: the node serves `tenants` from disk.
     """
 
     plan: NodePlan
     machine: StateLayout
     carrier_sip_port: int
-    tenants: Path | None
+    tenants: Path
+    deployment: Deployment | None = None
     workers: int = DEFAULT_WORKERS
     capacity: int = DEFAULT_CAPACITY
     sip: bool = True
@@ -65,6 +70,13 @@ class NodeOptions:
     @property
     def layout(self) -> NodeLayout:
         return self.machine.node(self.plan.name)
+
+    @property
+    def sections_of_documents(self) -> TomlSections:
+        """Where the call workers find their agents."""
+        if self.deployment is None:
+            return {"tenants": {"directory": self.tenants}}
+        return {"sync": {"directory": self.layout.sync}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +130,9 @@ async def local_node(options: NodeOptions) -> AsyncIterator[Node]:
     """Run the node inside the block. Raises ServiceStartError or AsteriskImageError."""
     layout = options.layout
     async with AsyncExitStack() as stack:
+        sync_port = free_port(socket.SOCK_STREAM)
+        if options.deployment is not None:
+            await _join_network(options, options.deployment, sync_port, stack)
         asterisk = None
         if options.sip:
             root = await asyncio.to_thread(ensure_image, state_directory=options.machine.images)
@@ -137,6 +152,44 @@ async def local_node(options: NodeOptions) -> AsyncIterator[Node]:
             workers=tuple(workers),
             web_ports=web_ports,
         )
+
+
+async def _join_network(options: NodeOptions, deployment: Deployment, sync_port: int, stack: AsyncExitStack) -> None:
+    """Start the node's agent and the replication of its records."""
+    server = deployment.topology.region(options.plan.region).node(options.plan.name)
+    await stack.enter_async_context(running(_sync(options, deployment, server, sync_port)))
+
+
+def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode, port: int) -> ServiceSpec:
+    layout, region = options.layout, deployment.topology.region(server.region)
+    siblings = [node for node in region.nodes if node is not server]
+    sections: TomlSections = {
+        "node": {"region": server.region, "name": server.name},
+        "nats": {
+            "urls": [client_url(node) for node in (server, *siblings)],
+            "ca": deployment.identities.authority_file,
+            "mirror_replicas": region.replicas,
+        },
+        "nats.agent": credentials(deployment, server, ServiceRole.AGENT),
+        "nats.border": credentials(deployment, server, ServiceRole.BORDER),
+        "nats.system": credentials(deployment, server, ServiceRole.SYSTEM),
+        "hub": {"trusted_keys": [str(deployment.identities.signing_public_file)]},
+        "sync": {"directory": layout.sync, "workers_expected": options.workers},
+        "records": {"directory": layout.records},
+        "metrics": {"port": port},
+    }
+    config = write_toml(layout.run / "sync.toml", sections)
+
+    async def is_ready() -> bool:
+        return await answers_http(f"http://127.0.0.1:{port}/ready")
+
+    return ServiceSpec(
+        name="sync",
+        argv=[sys.executable, "-m", "edge.sync", "--config", str(config)],
+        log=layout.log / "sync.log",
+        control=layout.control,
+        is_ready=is_ready,
+    )
 
 
 def _worker_name(index: int) -> str:
@@ -189,9 +242,8 @@ def _worker(options: NodeOptions, index: int, web_port: int, asterisk: AsteriskS
         "speech": {"prepared": machine.prepared_audio, "vectors": machine.vectors},
         "models": {"vad": machine.models / VAD_MODEL},
         "web": {"host": "127.0.0.1", "port": web_port},
+        **options.sections_of_documents,
     }
-    if options.tenants is not None:
-        sections["tenants"] = {"directory": options.tenants}
     if asterisk is not None:
         password = secret_file(machine, "ari")
         base = asterisk.ari_url.removesuffix("/ari")

@@ -60,10 +60,6 @@ class NodeLayout:
     def sync(self) -> Path:
         return self.root / "sync"
 
-    @property
-    def nats(self) -> Path:
-        return self.root / "nats"
-
 
 def parse_regions(text: str) -> tuple[RegionPlan, ...]:
     """Read "in-south:2,eu-central:1" (name and number of nodes). Raises RegionPlanError."""

@@ -114,14 +114,28 @@ class Service:
 @asynccontextmanager
 async def running(spec: ServiceSpec) -> AsyncIterator[Service]:
     """A service that is ready, kept running inside the block and stopped after it."""
-    service = Service(spec)
-    hold_file(spec.control, spec.name).unlink(missing_ok=True)
-    await service.start()
-    async with asyncio.TaskGroup() as tasks:
-        keeper = tasks.create_task(service.keep_running(), name=f"service:{spec.name}")
-        try:
-            yield service
-        finally:
-            keeper.cancel()
+    async with running_together([spec]) as (service,):
+        yield service
+
+
+@asynccontextmanager
+async def running_together(specs: Sequence[ServiceSpec]) -> AsyncIterator[tuple[Service, ...]]:
+    """Services that become ready only with each other, such as the servers of one cluster."""
+    services = tuple(Service(spec) for spec in specs)
+    for spec in specs:
+        hold_file(spec.control, spec.name).unlink(missing_ok=True)
+    outcomes = await asyncio.gather(*(service.start() for service in services), return_exceptions=True)
+    failures = [outcome for outcome in outcomes if outcome is not None]
+    if failures:
+        for service in services:
             await service.stop()
-            pid_file(spec.control, spec.name).unlink(missing_ok=True)
+        raise failures[0]
+    async with asyncio.TaskGroup() as tasks:
+        keepers = [tasks.create_task(one.keep_running(), name=f"service:{one.spec.name}") for one in services]
+        try:
+            yield services
+        finally:
+            for keeper, service in zip(keepers, services, strict=True):
+                keeper.cancel()
+                await service.stop()
+                pid_file(service.spec.control, service.spec.name).unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""The NATS servers of hub and regions on this machine: ports, certificates, one service each."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from provisioning.identity.names import ServiceRole
+from provisioning.identity.store import IdentityStore
+from provisioning.local.layout import StateLayout, TomlValue, free_port
+from provisioning.local.plan import NodeLayout, RegionPlan
+from provisioning.local.process import ServiceSpec
+from provisioning.nats.deployment import Deployment
+from provisioning.nats.topology import Hub, Node, Region, Topology, region_of
+
+
+def deploy(plans: Sequence[RegionPlan], layout: StateLayout) -> Deployment:
+    """Choose ports, issue the certificates that are missing and write every server's configuration."""
+    ports = _stream_ports()
+
+    def port() -> int:
+        return next(ports)
+
+    topology = Topology(
+        hub=Hub(client_port=port(), leaf_port=port(), monitor_port=port()),
+        regions=tuple(region_of(plan.name, len(plan.nodes), port) for plan in plans),
+    )
+    deployment = Deployment(topology=topology, identities=IdentityStore(layout.identity), root=layout.nats)
+    now = datetime.now(UTC)
+    deployment.ensure_identities(now)
+    deployment.write(now)
+    return deployment
+
+
+def hub_server(deployment: Deployment, machine: StateLayout) -> ServiceSpec:
+    """The hub's NATS server."""
+    return _service(deployment, deployment.topology.hub, machine.hub, "nats")
+
+
+def region_servers(deployment: Deployment, region: Region, machine: StateLayout) -> list[ServiceSpec]:
+    """The NATS servers of a region's cluster; the arbiter of a region of two runs on its first node."""
+    specs = [_service(deployment, node, machine.node(node.name), "nats") for node in region.nodes]
+    if region.arbiter is not None:
+        specs.append(_service(deployment, region.arbiter, machine.node(region.nodes[0].name), "nats-arbiter"))
+    return specs
+
+
+def _service(deployment: Deployment, server: Hub | Node, layout: NodeLayout, name: str) -> ServiceSpec:
+    instance = deployment.instance(server)
+    return ServiceSpec(
+        name=name,
+        argv=instance.argv,
+        log=layout.log / f"{name}.log",
+        control=layout.control,
+        is_ready=instance.is_ready,
+    )
+
+
+def client_url(server: Hub | Node) -> str:
+    return f"tls://{server.address}:{server.client_port}"
+
+
+def credentials(deployment: Deployment, server: Hub | Node, role: ServiceRole) -> dict[str, TomlValue]:
+    """Certificate and key of a service, as its settings name them."""
+    name, identities = server.service(role), deployment.identities
+    return {"certificate": identities.certificate_file(name), "key": identities.key_file(name)}
+
+
+def _stream_ports() -> Iterator[int]:
+    """Free loopback ports, each only once."""
+    given: set[int] = set()
+    while True:
+        port = free_port(socket.SOCK_STREAM)
+        if port not in given:
+            given.add(port)
+            yield port
