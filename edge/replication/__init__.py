@@ -1,0 +1,1 @@
+"""Copies of the databases in the region: Litestream started, fed, watched; restore."""

@@ -1,0 +1,123 @@
+"""One Litestream process: started with a settings file, started again when it ends or the file changes.
+
+Two Litestreams on one database would spoil its replica. A lock file is therefore held by the Litestream process itself
+(it inherits the descriptor): whoever starts the next one waits until the last one is gone, whatever became of us. And
+the kernel ends it when we are killed.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from edge.replication.errors import LitestreamMissingError
+
+log = structlog.get_logger(__name__)
+
+STOP_WITHIN_S = 8.0
+LOCK_WITHIN_S = 10.0
+RESTART_AFTER_S = 1.0
+POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class Litestream:
+    """Runs `program replicate` with the settings at `config`; output goes to `log_file`."""
+
+    program: Path
+    config: Path
+    log_file: Path
+    _restart: asyncio.Event = field(default_factory=asyncio.Event)
+    starts: int = 0
+
+    def restart(self) -> None:
+        """Stop the process, if it runs, and start it with the file as it is now."""
+        self._restart.set()
+
+    async def run(self) -> None:
+        """Keep the process running, until cancelled."""
+        while True:
+            self._restart.clear()
+            async with self._process() as process:
+                self.starts += 1
+                await _first(process.wait(), self._restart.wait())
+            if not self._restart.is_set():
+                log.error("litestream_ended", config=str(self.config), status=process.returncode)
+                await asyncio.sleep(RESTART_AFTER_S)
+
+    @contextlib.asynccontextmanager
+    async def _process(self) -> AsyncIterator[Process]:
+        """Running inside the block; asked to upload what is left at its end."""
+        lock = await _lock(self.config.with_suffix(".lock"))
+        try:
+            with self.log_file.open("ab") as output:
+                process = await asyncio.create_subprocess_exec(
+                    "setpriv", "--pdeathsig", "KILL", self.program, "replicate", "-config", self.config,
+                    stdout=output, stderr=output, stdin=asyncio.subprocess.DEVNULL, pass_fds=(lock,),
+                )  # fmt: skip
+        finally:
+            os.close(lock)
+        try:
+            yield process
+        finally:
+            await asyncio.shield(_stop(process))
+
+
+async def _first(one: Coroutine[object, object, object], other: Coroutine[object, object, object]) -> None:
+    """Return when one of them is done; the other is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one, name="litestream:ended"), group.create_task(other, name="litestream:restart")]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_WITHIN_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _lock(path: Path) -> int:
+    """A descriptor that holds the lock. Raises TimeoutError while another Litestream lives."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        async with asyncio.timeout(LOCK_WITHIN_S):
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    await asyncio.sleep(POLL_S)
+                else:
+                    return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def find_litestream(named: Path | None) -> Path:
+    """The program: as named, or beside this Python, or on the PATH. Raises LitestreamMissingError."""
+    if named is not None and named.exists():
+        return named
+    beside = Path(sys.executable).with_name("litestream")
+    if named is None and beside.exists():
+        return beside
+    found = shutil.which(str(named or "litestream"))
+    if found is None:
+        raise LitestreamMissingError(f"{named or 'litestream'} is not there")
+    return Path(found)

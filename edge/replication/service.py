@@ -1,0 +1,131 @@
+"""Keeps a replica of every database of this node: object stores made, two Litestreams fed, stalls healed.
+
+Records and keys have a Litestream each, because retention is a setting of a whole process and keys must go soon. A new
+tenant's database is found within `DISCOVER_EVERY_S`; the Litestream of its kind then starts afresh with one database
+more (0.5.17 can be told of new databases at run time only without TLS). A Litestream whose replica stalls is restarted,
+once in `HEAL_EVERY_S`.
+"""
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from nats.js.api import ObjectStoreConfig
+from nats.js.client import JetStreamContext
+
+from contract.litestream_config import KEYS_PACE, RECORDS_PACE, DatabaseKind, render
+from edge.records.database import KEYS_FOLDER
+from edge.replication.databases import NodeDatabase, databases_in
+from edge.replication.litestream import Litestream, find_litestream
+from edge.replication.settings import ReplicationSettings
+from edge.replication.watch import FEED_ERRORS, AlarmBoard, ReplicationWatch
+
+log = structlog.get_logger(__name__)
+
+DISCOVER_EVERY_S = 2.0
+HEAL_EVERY_S = 60.0
+CONFIG_MODE = 0o600
+
+
+class ReplicationService:
+    """`run` until cancelled; `js` is a connection to the region that may make streams."""
+
+    def __init__(self, settings: ReplicationSettings, js: JetStreamContext, alarms: AlarmBoard) -> None:
+        self._settings = settings
+        self._js = js
+        self._database = settings.records.database()
+        self._pace = {
+            kind: replace(pace, look_ms=settings.litestream.look_ms, upload_ms=settings.litestream.upload_ms)
+            for kind, pace in ((DatabaseKind.RECORDS, RECORDS_PACE), (DatabaseKind.KEYS, KEYS_PACE))
+        }
+        self._known: dict[str, NodeDatabase] = {}
+        self._litestreams: dict[DatabaseKind, Litestream] = {}
+        self._healed_at = time.monotonic()
+        self.watch = ReplicationWatch(
+            js,
+            node=settings.node.name,
+            directory=settings.records.directory,
+            database=self._database,
+            alarms=alarms,
+            stalled_after_s=settings.watch.stalled_after_s,
+        )
+
+    async def run(self) -> None:
+        """Replicate until cancelled. Raises LitestreamMissingError."""
+        program = find_litestream(self._settings.litestream.program)
+        folder = self._settings.litestream.directory
+        await asyncio.to_thread(self._make_folders, folder)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watch.run(), name="replication:watch")
+            while True:
+                changed = await self._discover()
+                for kind in changed:
+                    await asyncio.to_thread(self._write_config, kind, folder)
+                    if kind in self._litestreams:
+                        self._litestreams[kind].restart()
+                        continue
+                    litestream = Litestream(
+                        program, _config(folder, kind), folder / f"litestream-{kind.name.lower()}.log"
+                    )
+                    self._litestreams[kind] = litestream
+                    tasks.create_task(litestream.run(), name=f"replication:{kind.name.lower()}")
+                self._heal()
+                await self.watch.sweep()
+                await asyncio.sleep(DISCOVER_EVERY_S)
+
+    def _make_folders(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = self._settings.records.directory
+        (self._settings.records.keys_directory or directory / KEYS_FOLDER).mkdir(
+            parents=True, exist_ok=True, mode=0o700
+        )
+
+    async def _discover(self) -> set[DatabaseKind]:
+        """Kinds of which there are new databases, with an object store each."""
+        found = await asyncio.to_thread(
+            databases_in, self._settings.records.directory, self._settings.node.name, self._database
+        )
+        changed = set()
+        for database in found:
+            if database.bucket not in self._known and await self._has_bucket(database.bucket):
+                self._known[database.bucket] = database
+                changed.add(database.kind)
+        return changed
+
+    async def _has_bucket(self, bucket: str) -> bool:
+        config = ObjectStoreConfig(
+            bucket=bucket,
+            replicas=self._settings.nats.replicas,
+            max_bytes=self._settings.litestream.bucket_limit_bytes,
+        )
+        try:
+            await self._js.create_object_store(bucket, config)
+        except FEED_ERRORS as error:
+            log.warning("object_store_not_made", bucket=bucket, detail=str(error))
+            return False
+        return True
+
+    def _write_config(self, kind: DatabaseKind, folder: Path) -> None:
+        databases = tuple(database.replicated() for database in self._known.values() if database.kind is kind)
+        path = _config(folder, kind)
+        draft = path.with_suffix(".new")
+        draft.write_text(
+            render(databases, self._settings.nats.access(), self._pace[kind], metrics_port=None), encoding="utf-8"
+        )
+        draft.chmod(CONFIG_MODE)
+        draft.replace(path)
+
+    def _heal(self) -> None:
+        """Restart what a stalled replica hangs on; a frozen process does not free itself."""
+        stalled = {self._known[bucket].kind for bucket in self.watch.stalled if bucket in self._known}
+        if stalled and time.monotonic() - self._healed_at > HEAL_EVERY_S:
+            self._healed_at = time.monotonic()
+            for kind in stalled:
+                log.warning("litestream_restarted", kind=kind.name.lower())
+                self._litestreams[kind].restart()
+
+
+def _config(folder: Path, kind: DatabaseKind) -> Path:
+    return folder / f"litestream-{kind.name.lower()}.yml"
