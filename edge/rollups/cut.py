@@ -13,6 +13,7 @@ from contract.builtin_names import CONVERSATION_INTENTS, OTHER, SLOT_INTENT, TOO
 from contract.names import is_name
 from contract.rollups import EntryKey
 from contract.sketch import CONFIDENCE_BINS, sketch_of
+from contract.uplink_guard import MAX_DIGITS
 from contract.uplink_pb2 import Calls, Entry, Turns
 
 MINUTE_MS = 60_000
@@ -20,7 +21,7 @@ MINUTE_MS = 60_000
 LAST_TURN_COUNTED = 50
 # A call that no bundle of the hub answered.
 NO_BUNDLE = "0"
-_BUNDLE_VERSION = re.compile(r"(\d{1,9})(-.*)?")
+_BUNDLE_VERSION = re.compile(rf"(\d{{1,{MAX_DIGITS}}})(-.*)?")
 _SKETCHED = (
     "response_ms",
     "pause_seen_ms",
@@ -156,7 +157,8 @@ def _intent(intent: str | None) -> str:
 
 
 def _name(text: str) -> str:
-    return text if is_name(text) else OTHER
+    is_harmless = is_name(text) and sum(character.isdigit() for character in text) <= MAX_DIGITS
+    return text if is_harmless else OTHER
 
 
 def _bundle_version(version: str) -> str:

@@ -10,7 +10,8 @@ rollups that were never offered are merged by the hour, then by the day; counts 
 lost. After that it grows by one entry a day for each tenant, agent, version and intent only. Beside it the file holds
 1,000 places a tenant and 100,000 digests, 10 MB at most.
 
-The first number of a new ledger is the time in milliseconds: a node that was set up anew never repeats one.
+The first number of a new ledger is the time, in steps of nine seconds: a node that was set up anew repeats no number,
+unless it had made more than one rollup every nine seconds all its life. (The border lets no number pass 100,000,000.)
 
 Any thread may call; every method blocks, one at a time.
 """
@@ -30,6 +31,7 @@ import apsw
 import structlog
 
 from contract.rollups import coarsened
+from contract.uplink_guard import check
 from contract.uplink_pb2 import Capacity, Entry, Rollup
 from edge.records.database import DatabaseSettings, Migration, migrate, tenants_in
 from edge.rollups import outbox
@@ -47,6 +49,9 @@ ROLLUP_BYTES = 256 * 1024
 # How many rollups may be on their way: so many cannot be made coarser while the hub is away.
 OFFERED_AT_ONCE = 64
 HOUR, DAY = 60, 1440
+# 2026-01-01, UTC. Numbers last for 28 years.
+SEQ_EPOCH_S = 1_767_225_600
+SEQ_STEP_S = 9
 # Merging is done in parts, to bound memory.
 PARTS_OF_LIMIT = 4
 BUSY_TIMEOUT_S = 2.0
@@ -73,12 +78,14 @@ class RollupLedger:
         *,
         settings: LedgerSettings | None = None,
         alarm: Callable[[bool], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._region = region
         self._node = node
         self._settings = settings or LedgerSettings()
         self._alarm = alarm
+        self._clock = clock
         self._open: apsw.Connection | None = None
         self._lock = threading.Lock()
 
@@ -112,7 +119,7 @@ class RollupLedger:
     def _cut(self, records: Path, now_ms: int, capacity: Capacity | None) -> int:
         made = 0
         while batch := self._read_batch(records):
-            entries = count(listed.call for ended in batch.values() for listed in ended.calls)
+            entries = _guarded(count(listed.call for ended in batch.values() for listed in ended.calls))
             made += self._store(batch, entries, now_ms, capacity if not made else None)
         if not made and capacity is not None and (capacity.slots_used_peak or capacity.refused):
             made += self._store({}, [], now_ms, capacity)
@@ -152,7 +159,7 @@ class RollupLedger:
         self._path.chmod(0o600)
         connection.execute(
             "INSERT INTO owner SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM owner)",
-            (self._region, self._node, time.time_ns() // 1_000_000),
+            (self._region, self._node, max(1, int((self._clock() - SEQ_EPOCH_S) / SEQ_STEP_S))),
         )
         owner = connection.execute("SELECT region, node FROM owner").fetchone()
         if owner != (self._region, self._node):
@@ -274,6 +281,18 @@ class RollupLedger:
             yield
         except (apsw.Error, OSError) as error:
             raise LedgerError(f"{self._path}: {error}") from error
+
+
+def _guarded(entries: Sequence[Entry]) -> list[Entry]:
+    """Without entries that the border would refuse. There is none unless we have a bug; then the others still count."""
+    sound = []
+    for entry in entries:
+        problems = check(entry)
+        if problems:
+            log.error("rollup_entry_refused", tenant=entry.tenant, problem=problems[0])
+        else:
+            sound.append(entry)
+    return sound
 
 
 def _parts(entries: Sequence[Entry], limit_bytes: int) -> list[list[Entry]]:

@@ -11,11 +11,9 @@ from edge.records.database import Cell, DatabaseSettings, database_path, open_re
 from edge.rollups.cut import CountedTurn, EndedCall
 
 REPEAT_WITHIN_MS = 24 * 3600 * 1000
-# The page's callers have no number, and so one subject together.
-REPEATING_TRANSPORT = "sip"
 
 SELECT_ENDED = """
-SELECT ended.seq, call_id, agent, agent_version, subject_id, transport, started_at, coalesce(answered_at, started_at),
+SELECT ended.seq, call_id, agent, agent_version, subject_id, started_at, coalesce(answered_at, started_at),
   ended_at, outcome, reason, first_audio_ms
 FROM ended_calls AS ended JOIN calls USING (call_id) WHERE ended.seq > ? AND ended_at IS NOT NULL
 ORDER BY ended.seq LIMIT ?
@@ -88,7 +86,7 @@ def _true_watermark(connection: apsw.Connection, counted: Counted) -> int:
 
 
 def _listed(connection: apsw.Connection, tenant: str, row: tuple[Cell, ...]) -> ListedCall:
-    seq, call_id, agent, version, subject, transport, started, answered, ended, outcome, reason, first_audio = row
+    seq, call_id, agent, version, subject, started, answered, ended, outcome, reason, first_audio = row
     turns = connection.execute(SELECT_TURNS, (call_id,)).fetchall()
     return ListedCall(
         seq=_integer(seq),
@@ -102,8 +100,7 @@ def _listed(connection: apsw.Connection, tenant: str, row: tuple[Cell, ...]) -> 
             outcome=_optional_text(outcome),
             reason=_optional_text(reason),
             first_audio_ms=_optional_integer(first_audio),
-            is_repeated=transport == REPEATING_TRANSPORT
-            and _is_repeated(connection, str(call_id), str(subject), _integer(started)),
+            is_repeated=_is_repeated(connection, str(call_id), str(subject), _integer(started)),
             turns=tuple(_turn(turn) for turn in turns),
         ),
     )

@@ -112,6 +112,7 @@ def test_confidence_falls_into_ten_bins_and_silence_and_interruption_are_counted
         ("", ""),
         (None, ""),
         ("x" * 61, "other"),
+        ("call-me-1234567", "other"),
     ],
 )
 def test_an_intent_is_a_name_or_other(intent: str | None, counted: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 
 import apsw
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contract import uplink_guard
 from contract.sketch import LatencySketch
 from contract.uplink_pb2 import Capacity, Rollup
 from edge.rollups.errors import LedgerError, LedgerOwnerError
@@ -47,9 +49,9 @@ class HubStream:
 
 
 def ledger_at(
-    tmp_path: Path, settings: LedgerSettings | None = None, **arguments: Callable[[bool], None]
+    tmp_path: Path, settings: LedgerSettings | None = None, alarm: Callable[[bool], None] = lambda _: None
 ) -> RollupLedger:
-    return RollupLedger(tmp_path / "rollups.db", "in-south", "node-1", settings=settings, **arguments)
+    return RollupLedger(tmp_path / "rollups.db", "in-south", "node-1", settings=settings, alarm=alarm)
 
 
 def drain(ledger: RollupLedger, hub: HubStream) -> None:
@@ -131,12 +133,27 @@ def test_a_caller_who_rings_back_within_a_day_is_a_repeat(tmp_path: Path) -> Non
         Call(call_id="back", subject="anna", started_ms=BEGAN_MS + day_ms),
         Call(call_id="late", subject="anna", started_ms=BEGAN_MS + 2 * day_ms + 1),
         Call(call_id="somebody", subject="ben", started_ms=BEGAN_MS + 1),
-        Call(call_id="page", subject="web", transport="webrtc"),
-        Call(call_id="page-again", subject="web", transport="webrtc", started_ms=BEGAN_MS + 1),
     )
     with ledger_at(tmp_path) as ledger:
         ledger.cut(records.directory, NOW)
         assert ledger.totals(is_confirmed=False)["acme"].repeated == 1
+
+
+def test_every_rollup_passes_the_border_guard(tmp_path: Path) -> None:
+    records = NodeRecords(tmp_path / "records")
+    words = "My number is 0170 1234567"
+    turns = (Turn(intent=words), Turn(intent="slot:0170"), Turn(intent="price-1234567", sent_ms=None))
+    records.add(
+        Call(call_id="odd", agent=words, agent_version=words, outcome="escalated", reason=words, turns=turns),
+        Call(call_id="plain", tenant="0170-1234567"),
+    )
+    with ledger_at(tmp_path) as ledger:
+        ledger.cut(records.directory, NOW, Capacity(slots=28, slots_used_peak=3))
+        ((_, body),) = ledger.waiting()
+    rollup, problems = uplink_guard.read(Rollup, body)
+    assert problems == []
+    assert sum(entry.calls.total for entry in rollup.entries) == 2
+    assert {entry.intent for entry in rollup.entries} == {"other", "slot", "opening_hours", ""}
 
 
 def test_capacity_travels_even_without_calls_when_the_node_was_used(tmp_path: Path) -> None:
@@ -215,18 +232,18 @@ def test_a_ledger_that_cannot_be_written_says_so_and_counts_later(tmp_path: Path
         assert ledger.cut(records.directory, NOW) == 1
 
 
-def test_a_new_ledger_never_repeats_a_number_of_an_older_one(tmp_path: Path) -> None:
+def test_a_new_ledger_repeats_no_number_of_an_older_one(tmp_path: Path) -> None:
+    """The node was set up anew, its ledger is lost; it had cut one rollup a minute for a month."""
     records = NodeRecords(tmp_path / "records")
     records.add(*numbered(0, 1))
     seqs = []
-    for name in ("one", "two"):
-        with RollupLedger(tmp_path / name, "in-south", "node-1") as ledger:
+    for name, now in (("one", NOW), ("two", NOW + 30 * 86_400)):
+        clock = repeat(now)
+        with RollupLedger(tmp_path / name, "in-south", "node-1", clock=clock.__next__) as ledger:
             ledger.cut(records.directory, NOW)
             seqs += [seq for seq, _ in ledger.waiting()]
-        deadline = time.time_ns() // 1_000_000 + 2
-        while time.time_ns() // 1_000_000 < deadline:
-            pass
-    assert seqs[0] < seqs[1]
+    assert seqs[1] - seqs[0] > 30 * 1440
+    assert seqs[1] < uplink_guard.MAX_COUNT
 
 
 # --- the bound ------------------------------------------------------------------------------------------------------
