@@ -60,7 +60,10 @@ class Target:
     web_url: str
     metrics: tuple[str, ...]
     processes: NodeProcesses
+    log: Path
+    inference_socket: Path
     records: Path
+    sync: Path
     tenants: Path
     numbers: Mapping[str, str]
     capacity: int
@@ -77,12 +80,6 @@ class Target:
 
 
 # Other keys are for other readers.
-class _Pids(BaseModel):
-    asterisk: int | None = None
-    inference: int | None = None
-    calls: list[int] = []
-
-
 class _Ari(BaseModel):
     url: str
     user: str
@@ -95,8 +92,12 @@ class _Node(BaseModel):
     sip: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] | None = None
     web: str
     metrics: list[str] = []
-    pids: _Pids
+    asterisk_pid: int | None = None
+    control: Path
+    log: Path
+    inference_socket: Path
     records: Path
+    sync: Path
     slots: Path
     capacity: int
     ari: _Ari | None = None
@@ -109,8 +110,13 @@ class _Carrier(BaseModel):
     directory: Path
 
 
+class _Hub(BaseModel):
+    nats_monitor: str
+
+
 class _Region(BaseModel):
     tenants: Path
+    hub: _Hub | None = None
     nodes: list[_Node]
     carrier: _Carrier
 
@@ -123,15 +129,25 @@ def read_target(layout: StateLayout | None = None) -> Target:
 def read_targets(layout: StateLayout | None = None) -> tuple[Target, ...]:
     """Every node that runs on this machine. Raises RegionMissingError."""
     place = layout or StateLayout()
+    region = _read(place)
+    return tuple(_target(place, region, node) for node in region.nodes)
+
+
+def hub_monitor_url(layout: StateLayout) -> str:
+    """Where the hub's NATS server tells about its links. Raises RegionMissingError."""
+    hub = _read(layout).hub
+    if hub is None:
+        raise RegionMissingError("the running region has no hub (`borough up --no-hub`)")
+    return hub.nats_monitor
+
+
+def _read(layout: StateLayout) -> _Region:
     try:
-        document = read_region_file(place)
+        return _Region.model_validate(read_region_file(layout))
     except NotRunningError as error:
         raise RegionMissingError(str(error)) from error
-    try:
-        region = _Region.model_validate(document)
     except ValidationError as error:
         raise RegionMissingError(f"region.json of another version: {error}") from error
-    return tuple(_target(place, region, node) for node in region.nodes)
 
 
 def _target(place: StateLayout, region: _Region, node: _Node) -> Target:
@@ -143,10 +159,11 @@ def _target(place: StateLayout, region: _Region, node: _Node) -> Target:
         sip=(host, int(port)) if node.sip else None,
         web_url=node.web,
         metrics=tuple(node.metrics),
-        processes=NodeProcesses(
-            asterisk=node.pids.asterisk, inference=node.pids.inference, calls=tuple(node.pids.calls)
-        ),
+        processes=_processes(node),
+        log=node.log,
+        inference_socket=node.inference_socket,
         records=node.records,
+        sync=node.sync,
         tenants=region.tenants,
         numbers=numbers_of(region.tenants),
         capacity=node.capacity,
@@ -158,6 +175,19 @@ def _target(place: StateLayout, region: _Region, node: _Node) -> Target:
             rtp_last=region.carrier.rtp_last,
             directory=region.carrier.directory,
         ),
+    )
+
+
+def _processes(node: _Node) -> NodeProcesses:
+    """As they run now: a restarted service has another id."""
+
+    def pid(path: Path) -> int:
+        return int(path.read_text(encoding="utf-8"))
+
+    return NodeProcesses(
+        asterisk=node.asterisk_pid,
+        inference=pid(node.control / "inference.pid"),
+        calls=tuple(pid(path) for path in sorted(node.control.glob("calls-*.pid"))),
     )
 
 

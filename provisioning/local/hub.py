@@ -32,11 +32,13 @@ class RunningHub:
 
     admin_port: int
     metrics_port: int
+    nats_monitor_port: int
 
     def describe(self) -> dict[str, object]:
         """The hub's part of region.json."""
         return {
             "admin": f"127.0.0.1:{self.admin_port}",
+            "nats_monitor": f"http://127.0.0.1:{self.nats_monitor_port}",
             "metrics": f"http://127.0.0.1:{self.metrics_port}/metrics",
         }
 
@@ -45,7 +47,11 @@ class RunningHub:
 async def local_hub(deployment: Deployment, machine: StateLayout) -> AsyncIterator[RunningHub]:
     """Run the hub inside the block. Raises ServiceStartError."""
     layout = machine.hub
-    hub = RunningHub(admin_port=free_port(socket.SOCK_STREAM), metrics_port=free_port(socket.SOCK_STREAM))
+    hub = RunningHub(
+        admin_port=free_port(socket.SOCK_STREAM),
+        metrics_port=free_port(socket.SOCK_STREAM),
+        nats_monitor_port=deployment.topology.hub.monitor_port,
+    )
     _write_admin_context(deployment, machine, hub)
     async with AsyncExitStack() as stack:
         for spec in (

@@ -19,7 +19,7 @@ from provisioning.identity.names import ServiceRole
 from provisioning.local.layout import StateLayout, TomlSections, free_port, secret_file, write_toml
 from provisioning.local.network import client_url, credentials
 from provisioning.local.plan import NodeLayout, NodePlan
-from provisioning.local.process import Service, ServiceSpec, running
+from provisioning.local.process import ServiceSpec, running, running_together
 from provisioning.local.readiness import accepts_connection, answers_http
 from provisioning.nats.deployment import Deployment
 from provisioning.nats.topology import Node as NatsNode
@@ -86,8 +86,6 @@ class Node:
     options: NodeOptions
     asterisk: AsteriskSettings | None
     asterisk_pid: int | None
-    inference: Service
-    workers: tuple[Service, ...]
     web_ports: tuple[int, ...]
 
     def describe(self) -> dict[str, object]:
@@ -99,16 +97,13 @@ class Node:
             "sip": f"127.0.0.1:{self.asterisk.sip_port}" if self.asterisk else None,
             "web": f"http://127.0.0.1:{self.web_ports[0]}",
             "metrics": [f"http://127.0.0.1:{port}/metrics" for port in self.web_ports],
-            "pids": {
-                "asterisk": self.asterisk_pid,
-                "inference": self.inference.pid,
-                "calls": [worker.pid for worker in self.workers],
-            },
+            "asterisk_pid": self.asterisk_pid,
             "ari": _ari_description(self.asterisk),
             "records": str(layout.records),
             "sync": str(layout.sync),
             "slots": str(layout.run / "slots"),
             "control": str(layout.control),
+            "log": str(layout.log),
             "capacity": self.options.capacity,
             "inference_socket": str(inference_socket(layout)),
         }
@@ -137,19 +132,15 @@ async def local_node(options: NodeOptions) -> AsyncIterator[Node]:
         if options.sip:
             root = await asyncio.to_thread(ensure_image, state_directory=options.machine.images)
             asterisk = await stack.enter_async_context(AsteriskInstance(root, _asterisk_settings(options)))
-        inference = await stack.enter_async_context(
-            running(inference_service(layout, options.machine, INFERENCE_SETTINGS))
-        )
+        await stack.enter_async_context(running(inference_service(layout, options.machine, INFERENCE_SETTINGS)))
         web_ports = tuple(free_port(socket.SOCK_STREAM) for _ in range(options.workers))
         settings = asterisk.settings if asterisk else None
         specs = [_worker(options, index, port, settings) for index, port in enumerate(web_ports, start=1)]
-        workers = [await stack.enter_async_context(running(spec)) for spec in specs]
+        await stack.enter_async_context(running_together(specs))
         yield Node(
             options=options,
             asterisk=settings,
             asterisk_pid=asterisk.pid if asterisk else None,
-            inference=inference,
-            workers=tuple(workers),
             web_ports=web_ports,
         )
 

@@ -49,7 +49,7 @@ def spoken_turns(region: Target) -> int:
 
 
 def slots_in_use(region: Target) -> int:
-    return SlotLedger(directory=region.state.run / "slots", capacity=region.capacity).in_use()
+    return SlotLedger(directory=region.slots, capacity=region.capacity).in_use()
 
 
 async def left_in_asterisk(region: Target) -> int:
@@ -142,7 +142,7 @@ def test_kill_9_of_a_worker_ends_its_calls_and_no_others(region: Target) -> None
 
 def test_a_full_node_refuses_before_answering(region: Target, tmp_path: Path) -> None:
     """With every slot taken the caller gets congestion, and no audio path was built."""
-    ledger = SlotLedger(directory=region.state.run / "slots", capacity=region.capacity)
+    ledger = SlotLedger(directory=region.slots, capacity=region.capacity)
     taken = [ledger.take() for _ in range(region.capacity)]
     (refused,) = placed(region, lines_of("Hello?"))
     for slot in taken:
@@ -164,5 +164,5 @@ def test_a_number_that_nobody_answers_is_unallocated(region: Target) -> None:
 @pytest.mark.parametrize("name", ["inference", "calls-1", "calls-2"])
 def test_the_logs_of_all_these_calls_hold_no_number_of_a_caller(region: Target, name: str) -> None:
     """Callers of the bench have numbers that begin with +1555; none is in a log."""
-    log = (region.state.run / "log" / f"{name}.log").read_text(encoding="utf-8")
+    log = (region.log / f"{name}.log").read_text(encoding="utf-8")
     assert "1555" not in log
