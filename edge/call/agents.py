@@ -22,20 +22,28 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentLoader:
-    """Loads tenants with what all agents of a worker share. `vectors` is the cache of text vectors."""
+    """Loads tenants with what all agents of a worker share.
+
+    `vectors` is the cache of text vectors; `replica` the folder of knowledge from the hub, None where knowledge is
+    files beside the documents.
+    """
 
     embedder: Embedder
     generator: Generator
     webhooks: aiohttp.ClientSession
     vectors: Path
+    replica: Path | None = None
 
     async def load(self, directory: Path, *, version: str) -> tuple[ServedAgent, ...]:
         """Load the agents of one tenant. Raises DocumentsInvalidError, KnowledgeError and what the embedder raises."""
         # Parsing takes a tenth of a second, and calls are running.
-        return tuple([await self._serve(agent, version) for agent in await asyncio.to_thread(load_agents, directory)])
+        agents = await asyncio.to_thread(load_agents, directory, has_replica=self.replica is not None)
+        return tuple([await self._serve(agent, version) for agent in agents])
 
     async def _serve(self, agent: Agent, version: str) -> ServedAgent:
-        conversation = await AgentConversation.load(agent, self.embedder, cache=self.vectors, generator=self.generator)
+        conversation = await AgentConversation.load(
+            agent, self.embedder, cache=self.vectors, replica=self.replica, generator=self.generator
+        )
         log.info("agent_loaded", tenant=agent.tenant, agent=agent.name, version=version)
         return ServedAgent(conversation=conversation, tools=Toolbox.of(agent, self.webhooks), version=version)
 

@@ -7,8 +7,11 @@ swapped whole. Prepared audio follows in the background, and what has none yet i
 
 `<sync>/running/<worker>.json` tells the node agent what this worker runs, or why it refused; the worker holds a lock
 on `<worker>.lock` beside it for as long as it lives. A bundle that cannot be loaded leaves the last good one running.
+Knowledge follows its replica by itself; a tenant whose knowledge cannot be opened keeps its agents of before, and the
+other tenants do not wait for it.
 
-Tasks: `reload` (this follower), `prepared-audio` (at most one, replaced by each swap). Neither ends a call.
+Tasks: `reload` (this follower), `knowledge` (one an agent, while it is on the roster), `prepared-audio` (at most one,
+replaced by each swap). None ends a call.
 """
 
 import asyncio
@@ -21,14 +24,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+import apsw
 import structlog
 from watchfiles import awatch
 
 from contract.errors import BoroughError
 from edge.call.agents import digest_of, tenant_folders
 from edge.call.roster import Roster, ServedAgent, ServedRoster
+from edge.conversation.conversation import AgentConversation
 from edge.conversation.errors import DocumentsInvalidError
-from edge.knowledge.errors import KnowledgeInvalidError
+from edge.knowledge.errors import KnowledgeError, KnowledgeInvalidError
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +66,7 @@ class Running:
     bundle: int = 0
     refused: BundleRefused | None = None
     tenants: dict[str, str] = field(default_factory=dict)
+    knowledge: dict[str, int] = field(default_factory=dict)
     is_audio_prepared: bool = False
 
 
@@ -97,6 +103,7 @@ class BundleFollower:
         self._tenants: dict[str, _LoadedTenant] = {}
         self._running = Running()
         self._preparing: asyncio.Task[None] | None = None
+        self._watching: dict[AgentConversation, asyncio.Task[None]] = {}
 
     @contextlib.asynccontextmanager
     async def following(self, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
@@ -108,9 +115,9 @@ class BundleFollower:
             try:
                 yield
             finally:
-                task.cancel()
-                if self._preparing is not None:
-                    self._preparing.cancel()
+                for running in (task, self._preparing, *self._watching.values()):
+                    if running is not None:
+                        running.cancel()
                 self._running_file.unlink(missing_ok=True)
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
@@ -124,6 +131,7 @@ class BundleFollower:
             recursive=False,
         ):
             await self._catch_up(tasks)
+            self._look_at_knowledge(tasks)
 
     async def _catch_up(self, tasks: asyncio.TaskGroup) -> None:
         """Bring the roster to the current bundle, if it is another; keep it where that cannot be loaded."""
@@ -166,7 +174,13 @@ class BundleFollower:
     async def _load_tenant(self, directory: Path, version: str) -> tuple[ServedAgent, ...]:
         try:
             return await self._loader.load(directory, version=version)
-        except (DocumentsInvalidError, KnowledgeInvalidError) as error:
+        except KnowledgeError as error:
+            if isinstance(error, KnowledgeInvalidError):
+                raise _TenantRefusedError(directory.name, error.code) from error
+            log.exception("tenant_without_knowledge", tenant=directory.name)
+            known = self._tenants.get(directory.name)
+            return known.agents if known is not None else ()
+        except DocumentsInvalidError as error:
             raise _TenantRefusedError(directory.name, error.code) from error
         except (BoroughError, OSError):
             raise
@@ -179,9 +193,37 @@ class BundleFollower:
         changed = {name: tenant.digest for name, tenant in tenants.items()}.items() - self._running.tenants.items()
         self._tenants = tenants
         self._roster.swap(Roster(tuple(agent for tenant in tenants.values() for agent in tenant.agents)))
-        self._running = Running(bundle=version, tenants={name: tenant.digest for name, tenant in tenants.items()})
+        self._running = Running(
+            bundle=version,
+            tenants={name: tenant.digest for name, tenant in tenants.items()},
+            knowledge=self._knowledge_versions(),
+        )
         self._write_running()
         log.info("bundle_swapped", bundle=version, tenants=len(tenants), changed=len(changed))
+        self._watch_knowledge(tasks)
+        self._start_preparing(tasks)
+
+    def _watch_knowledge(self, tasks: asyncio.TaskGroup) -> None:
+        """Have every agent on the roster follow its knowledge, and no other: a task would keep it in memory."""
+        served = {agent.conversation for agent in self._roster.current.agents}
+        for gone in self._watching.keys() - served:
+            self._watching.pop(gone).cancel()
+        for new in served - self._watching.keys():
+            self._watching[new] = tasks.create_task(_follow_knowledge(new), name="knowledge")
+
+    def _look_at_knowledge(self, tasks: asyncio.TaskGroup) -> None:
+        """Tell of newer knowledge, and prepare the audio of what it says."""
+        versions = self._knowledge_versions()
+        if versions != self._running.knowledge:
+            self._running = replace(self._running, knowledge=versions, is_audio_prepared=False)
+            self._write_running()
+            self._start_preparing(tasks)
+
+    def _knowledge_versions(self) -> dict[str, int]:
+        agents = [served.conversation for served in self._roster.current.agents]
+        return {conversation.agent.tenant: conversation.knowledge_version for conversation in agents}
+
+    def _start_preparing(self, tasks: asyncio.TaskGroup) -> None:
         if self._preparing is not None:
             self._preparing.cancel()
         self._preparing = tasks.create_task(self._prepare_audio(self._roster.current), name="prepared-audio")
@@ -203,6 +245,14 @@ class BundleFollower:
         partial = self._running_file.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(self._running)), encoding="utf-8")
         partial.replace(self._running_file)
+
+
+async def _follow_knowledge(conversation: AgentConversation) -> None:
+    try:
+        await conversation.watch_knowledge()
+    except (BoroughError, OSError, apsw.Error):
+        # It still follows at every question.
+        log.exception("knowledge_not_watched", tenant=conversation.agent.tenant)
 
 
 @contextlib.contextmanager

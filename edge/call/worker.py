@@ -66,6 +66,7 @@ async def serve(settings: CallsSettings) -> None:
             generator=inference,
             webhooks=await stack.enter_async_context(aiohttp.ClientSession()),
             vectors=settings.speech.vectors,
+            replica=settings.sync.directory / "knowledge" if settings.sync is not None else None,
         )
         reception = Reception(
             roster=await _serve_agents(settings, loader, audio, tasks, stack),
