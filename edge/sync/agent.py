@@ -6,7 +6,7 @@ ends only by a signal. README.md lists its tasks.
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -40,6 +40,7 @@ from edge.sync.watch import Backoff, HubWatch, WatchedStream
 log = structlog.get_logger(__name__)
 
 _FIRST_HEAL_PAUSE_S = 5.0
+_CANCEL_AGAIN_S = 0.2
 Task = tuple[str, Coroutine[object, object, None]]
 
 
@@ -63,14 +64,22 @@ async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger 
     await asyncio.to_thread(folder.prepare)
     log.info("bundle_recovered", bundle=await asyncio.to_thread(folder.recover, reader))
     agent = _Agent(settings, keys, folder, reader)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_metrics_server(settings.metrics, agent.metrics))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        for name, work in agent.tasks(ledger):
-            stack.callback(tasks.create_task(work, name=name).cancel)
+    async with _metrics_server(settings.metrics, agent.metrics), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work, name=name) for name, work in agent.tasks(ledger)]
         log.info("agent_ready", region=settings.node.region, node=settings.node.name)
-        await stop.wait()
-        log.info("agent_stopping")
+        try:
+            await stop.wait()
+        finally:
+            log.info("agent_stopping")
+            await _end(tasks)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: nats-py swallows a cancellation that meets it while it flushes."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
 class _Agent:

@@ -53,7 +53,8 @@ class Mirrors:
         async with self._lock.taken(f"mirror.{spec.name}") as is_ours:
             if is_ours:
                 await api_request(self._border.client, spec.reset_subject, FROM_THE_BEGINNING)
-                await api_request(self._border.client, spec.delete_subject)
+                if not await self._is_missing(spec):
+                    await api_request(self._border.client, spec.delete_subject)
                 await self._make(spec)
                 log.warning("mirror_made_anew", stream=spec.name)
         return is_ours

@@ -1,0 +1,164 @@
+"""The node agent on real servers: what comes down, what goes up, what happens when the way is cut or falls silent."""
+
+import time
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+
+import aiohttp
+
+from contract import uplink_pb2
+from contract.streams import mirrors
+from contract.uplink_pb2 import Capacity
+from edge.sync import alarms
+from edge.sync.acks import AckOutbox
+from provisioning.identity.names import ServiceRole
+from tests.edge.sync.hub import REGION, SHOP, shop
+from tests.edge.sync.played import agent, until, world
+from tests.nats_network import ask, eventually
+
+
+@dataclass
+class ListedRollups:
+    """A ledger in memory: one rollup a cut."""
+
+    rows: dict[int, bytes] = field(default_factory=dict)
+    confirmed: list[int] = field(default_factory=list)
+    is_cutting: bool = True
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self.rows)
+
+    def cut(self, records: Path, now: float, capacity: Capacity | None = None) -> int:
+        if self.is_cutting:
+            self.rows[1_790_000_000_000 + len(self.rows) + len(self.confirmed)] = b"counts"
+        return 1
+
+    def waiting(self) -> list[tuple[int, bytes]]:
+        return sorted(self.rows.items())
+
+    def confirm(self, seq: int) -> None:
+        del self.rows[seq]
+        self.confirmed.append(seq)
+
+
+async def metric(port: int, name: str) -> float:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+    except aiohttp.ClientConnectorError:
+        return nan
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
+
+async def until_alarm(port: int, code: str, *, raised: bool, within_s: float = 10.0) -> None:
+    async def is_so() -> bool:
+        return await metric(port, f'borough_alarm{{code="{code}"}}') == float(raised)
+
+    await eventually(is_so, within_s=within_s)
+
+
+async def test_a_bundle_reaches_the_node_and_is_acked(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, agent(w.settings()):
+        await w.hub.publish(w.hub.signing.bundle(1))
+        ack = await w.hub.until_acked(1)
+        assert ack.refusal == uplink_pb2.REFUSAL_UNSPECIFIED
+        assert (tmp_path / "n/current" / SHOP / "tenant.yaml").is_file()
+        await w.hub.publish(w.hub.signing.bundle(2, shop(lambda text: text.replace("greeting:", "greting:"))))
+        assert (await w.hub.until_acked(2)).document_name == "shop-line"
+        await until(lambda: w.hub.healths[-1].bundle_version == 1 and alarms.CONFIG_REFUSED in w.hub.healths[-1].alarms)
+
+
+async def test_a_node_starts_with_hub_and_nats_gone_and_serves_what_is_on_disk(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        settings = w.settings()
+        async with agent(settings):
+            await w.hub.publish(w.hub.signing.bundle(1))
+            await w.hub.until_acked(1)
+    async with agent(settings):
+        await until((tmp_path / "n/current" / SHOP / "tenant.yaml").is_file)
+
+
+async def test_acks_wait_on_disk_and_the_newest_arrives_when_the_link_is_back(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        (tmp_path / "n/acks").mkdir(parents=True)
+        acks = AckOutbox(tmp_path / "n/acks", REGION, w.network.node(REGION).name)
+        acks.bundle(7)
+        acks.bundle(8)
+        assert len(acks.waiting()) == 1
+        w.proxy.fall_silent()
+        async with agent(w.settings()):
+            await until_alarm(w.agent_port, alarms.HUB_UNREACHABLE, raised=True)
+            assert len(acks.waiting()) == 1
+            w.proxy.speak()
+            await until(lambda: not acks.waiting(), within_s=20)
+            await w.hub.until_acked(8)
+        assert not [ack for ack in w.hub.acks if ack.version == 7]
+
+
+async def test_rollups_wait_while_the_link_is_silent_and_arrive_exactly_once(tmp_path: Path) -> None:
+    ledger = ListedRollups()
+    async with world(tmp_path) as w, agent(w.settings(), ledger):
+        await until(lambda: bool(ledger.confirmed))
+        w.proxy.fall_silent()
+        await until(lambda: len(ledger.rows) >= 4, within_s=15)
+        w.proxy.speak()
+        await until(lambda: not ledger.rows, within_s=30)
+        ledger.is_cutting = False
+        stream = await w.hub.client.jetstream().stream_info("ROLLUPS")
+        assert stream.state.messages == len(ledger.confirmed)
+
+
+async def test_a_silent_link_is_alarmed_within_seconds_and_healed_when_it_speaks(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, agent(w.settings()):
+        await w.hub.publish(w.hub.signing.bundle(1))
+        await w.hub.until_acked(1)
+        port = w.agent_port
+        started = time.monotonic()
+        w.proxy.fall_silent()
+        await until_alarm(port, alarms.HUB_UNREACHABLE, raised=True)
+        await until_alarm(port, alarms.CONFIG_STALE, raised=True)
+        assert time.monotonic() - started < 5
+        w.proxy.speak()
+        await until_alarm(port, alarms.HUB_UNREACHABLE, raised=False, within_s=30)
+        await until_alarm(port, alarms.CONFIG_STALE, raised=False, within_s=30)
+        await w.hub.publish(w.hub.signing.bundle(2))
+        await w.hub.until_acked(2)
+
+
+async def test_services_that_are_away_are_no_stalled_link(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, agent(w.settings()):
+        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False)
+        w.hub.answers_pings = w.hub.is_beating = False
+        await until_alarm(w.agent_port, alarms.HUB_UNREACHABLE, raised=True)
+        assert await metric(w.agent_port, 'borough_alarm{code="link_stalled"}') == 0.0
+        w.hub.answers_pings = w.hub.is_beating = True
+        await until_alarm(w.agent_port, alarms.HUB_UNREACHABLE, raised=False)
+
+
+async def test_a_mirror_that_was_lost_comes_back_with_its_past(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.hub.publish(w.hub.signing.bundle(1))
+        async with agent(w.settings()):
+            await w.hub.until_acked(1)
+            region = await w.network.connect(w.network.node(REGION), ServiceRole.BORDER, prefix=None)
+            await ask(region, mirrors(REGION)[0].delete_subject, {})
+            await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=True)
+            await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False, within_s=20)
+            await w.hub.publish(w.hub.signing.bundle(2))
+            await w.hub.until_acked(2)
+
+
+async def test_a_mirror_that_stalled_is_made_anew(tmp_path: Path) -> None:
+    """The hub's consumer of the mirror vanishes and comes back elsewhere: the mirror stands still, the link is fine."""
+    async with world(tmp_path) as w, agent(w.settings()):
+        await w.hub.publish(w.hub.signing.bundle(1))
+        await w.hub.until_acked(1)
+        mirror = mirrors(REGION)[0]
+        await ask(w.hub.client, f"$JS.API.CONSUMER.DELETE.{mirror.name}.{mirror.consumer}", {})
+        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=True)
+        await ask(w.hub.client, mirror.consumer_create_subject, mirror.consumer_request())
+        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False, within_s=40)
+        await w.hub.publish(w.hub.signing.bundle(2))
+        await w.hub.until_acked(2)
