@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from contract.downlink_pb2 import ItemText
 from contract.knowledge_items import as_message, texts_of
+from contract.knowledge_vectors import quantised
 from edge.call.ports import Embedder, Priority, Purpose
 from edge.knowledge import database
 from edge.knowledge.errors import KnowledgeDamagedError, KnowledgeEmbeddingError
@@ -155,7 +156,7 @@ async def open_knowledge(
     connection = apsw.Connection(":memory:")
     database.create(connection)
     writer = database.Writer(connection, version=1)
-    left = iter(database.quantised(vectors))
+    left = iter(quantised(vectors))
     with connection:
         for item, texts in zip(items, asked, strict=True):
             stored = [

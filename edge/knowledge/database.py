@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from datetime import date
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
 from contract.downlink_pb2 import ItemText, KnowledgeItem
 from contract.knowledge_items import Item, from_message
+from contract.knowledge_vectors import Vector
 from edge.knowledge.words import content_stems, spelt_together, words
 
 # Grows when what is derived changes, so that an upgraded node derives it anew.
@@ -102,22 +101,6 @@ class AppliedVersion:
     items: int
     manifest_sha256: bytes
     embedding: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vector:
-    """A unit vector in int8: `components` times `scale`."""
-
-    components: bytes
-    scale: float
-
-
-def quantised(vectors: NDArray[np.float32]) -> list[Vector]:
-    """Return the rows in int8, each with a scale of its own: its largest component is 127."""
-    scales = np.abs(vectors).max(axis=1) / 127 if len(vectors) else np.zeros(0, dtype=np.float32)
-    divisors = np.where(scales > 0, scales, 1)
-    components = np.round(vectors / divisors[:, None]).astype(np.int8)
-    return [Vector(components=row.tobytes(), scale=float(scale)) for row, scale in zip(components, scales, strict=True)]
 
 
 def create(connection: apsw.Connection) -> None:

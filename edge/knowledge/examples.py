@@ -8,6 +8,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.knowledge_vectors import quantised
 from edge.knowledge import database
 from edge.knowledge.search import Found, TextSearch
 
@@ -67,7 +68,7 @@ class ExampleIndex:
             "INSERT INTO items VALUES (?, ?, ?, 1, ?, ?, x'', 0)",
             [(row, _SOURCE, key, database.FIRST_DAY, database.LAST_DAY) for key, row in rows.items()],
         )
-        for example, vector in zip(examples, database.quantised(vectors), strict=True):
+        for example, vector in zip(examples, quantised(vectors), strict=True):
             writer.put_text(rows[example.key], scope, example.text, vector)
         writer.flush()
         self._search = TextSearch(connection, frozenset({_SOURCE}), frozenset())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from contract.downlink_pb2 import DeltaBase, DeltaContent, ItemKey, ItemText, KnowledgeItem, KnowledgeManifest
 from contract.knowledge_items import Item, as_message, texts_of
 from contract.knowledge_snapshot import SNAPSHOT_FORMAT, SNAPSHOT_SCHEMA
-from edge.knowledge.database import quantised
+from contract.knowledge_vectors import quantised
 
 TENANT = "shop"
 CREATED_AT_MS = 1_800_000_000_000

@@ -1,0 +1,396 @@
+"""The knowledge of all tenants at the hub: build a draft, see what it would change, publish it, go back.
+
+A version goes to each region as a delta to the version before, or as a snapshot: the first, when asked for, when more
+than a fifth of the items changed, when the model changed, or when a region missed a version. Version, history and
+messages are stored in one transaction, so that a crash before sending loses nothing.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import apsw
+import structlog
+from nats.errors import Error as NatsError
+
+from contract.downlink_pb2 import KnowledgeItem
+from contract.knowledge_items import Item
+from contract.knowledge_vectors import Vector, quantised
+from contract.streams import MAX_PAYLOAD_BYTES
+from controlplane.admin.callers import Caller, Role
+from controlplane.audit import append_entry
+from controlplane.database import HubDatabase
+from controlplane.knowledge import store
+from controlplane.knowledge.content import (
+    SnapshotFile,
+    body_of,
+    pack_delta,
+    text_digest,
+    texts_in,
+    with_vectors,
+    write_snapshot,
+)
+from controlplane.knowledge.embedding import Embedder
+from controlplane.knowledge.errors import (
+    KnowledgeItemsError,
+    KnowledgeNotFoundError,
+    KnowledgeNotSentError,
+    KnowledgeNowhereError,
+)
+from controlplane.knowledge.publishing import KnowledgePublisher
+from controlplane.knowledge.sealing import Seal
+from controlplane.knowledge.store import Counts, ItemChange, KnowledgeVersion, OutgoingMessage
+from controlplane.signing import Signer
+
+log = structlog.get_logger(__name__)
+
+SNAPSHOT_SHARE = 0.2
+# A stream keeps 1,000 messages of a tenant: a node that starts from nothing must find a snapshot among them.
+MOST_DELTAS = 500
+# Manifest, signature and the envelope take less than the rest.
+LARGEST_DELTA_BYTES = MAX_PAYLOAD_BYTES - 64 * 1024
+SHOWN_CHANGES = 50
+RETRY_AFTER_S = 1.0
+LOOK_AGAIN_S = 10.0
+_PART_ITEMS = 2000
+_EMBEDDED_AT_ONCE = 512
+_HUB = Caller(name="hub", role=Role.ADMIN, serial=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """Items for one source of the draft; a patch leaves those that it does not name."""
+
+    source: str
+    items: tuple[Item, ...]
+    removals: tuple[str, ...] = ()
+    is_patch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diff:
+    """What publishing would change; `examples` are at most SHOWN_CHANGES."""
+
+    added: int
+    changed: int
+    removed: int
+    items: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What was sent; `regions` is empty when there was nothing to send."""
+
+    version: int
+    is_snapshot: bool
+    content_bytes: int
+    regions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantStatus:
+    """A tenant's knowledge; `version` None before the first."""
+
+    tenant: str
+    version: KnowledgeVersion | None
+    counts: Counts
+    has_draft: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a version is made from."""
+
+    tenant: str
+    changes: list[ItemChange]
+    items: int
+    newest: KnowledgeVersion | None
+    model: str
+    versions: Mapping[str, tuple[int, int]]
+
+
+class KnowledgeLibrary:
+    """One operation a tenant at a time; others wait."""
+
+    def __init__(
+        self,
+        database: HubDatabase,
+        signer: Signer,
+        embedder: Embedder,
+        publisher: KnowledgePublisher,
+        regions_of: Callable[[str], Sequence[str]],
+    ) -> None:
+        self._database = database
+        self._seal = Seal(signer)
+        self._embedder = embedder
+        self._publisher = publisher
+        self._regions_of = regions_of
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def run(self) -> None:
+        """Send what a crash or an unreachable NATS left, for ever. Raises LeaseLostError."""
+        is_reconciled = False
+        while True:
+            wait_s = LOOK_AGAIN_S
+            try:
+                await self._publisher.publish_waiting()
+                if not is_reconciled:
+                    await self._reconcile()
+                    is_reconciled = True
+            except (NatsError, TimeoutError, KnowledgeNotSentError) as error:
+                log.warning("knowledge_publish_failed", error=type(error).__name__)
+                wait_s = RETRY_AFTER_S
+            await asyncio.sleep(wait_s)
+
+    async def build(self, tenant: str, uploads: Sequence[Upload], caller: Caller) -> Diff:
+        """Put items into the draft and make the vectors they lack.
+
+        Raises KnowledgeItemsError and EmbeddingUnavailableError; the draft then is as it was.
+        """
+        async with self._locks[tenant]:
+            model = await self._embedder.model()
+            made = {upload.source: await asyncio.to_thread(_bodies, upload) for upload in uploads}
+            for found in made.values():
+                await self._embed(model, [body.packed for body in found.values()])
+            if await self._database.read(lambda connection: store.draft_model(connection, tenant)) not in {"", model}:
+                await self._embed_draft(tenant, model)
+
+            def write(connection: apsw.Connection) -> None:
+                for upload in uploads:
+                    bodies = made[upload.source]
+                    store.put_bodies(connection, bodies.values())
+                    digests = {item_id: body.digest for item_id, body in bodies.items()}
+                    missing = store.remove_from_draft(connection, tenant, upload.source, upload.removals)
+                    if missing:
+                        raise KnowledgeItemsError(f"{upload.source} has no item {missing[0]!r} to remove")
+                    store.replace_draft_source(connection, tenant, upload.source, digests, is_patch=upload.is_patch)
+                store.put_draft_model(connection, tenant, model)
+                names = ", ".join(upload.source for upload in uploads)
+                _note(connection, caller, "build", f"{tenant} {names}")
+
+            await self._database.write(write)
+            return await self._diff(tenant)
+
+    async def diff(self, tenant: str) -> Diff:
+        """What publishing the draft would change. Raises KnowledgeNotFoundError."""
+        if tenant not in await self._database.read(store.tenants):
+            raise KnowledgeNotFoundError(f"{tenant} has no knowledge here")
+        return await self._diff(tenant)
+
+    async def publish(self, tenant: str, caller: Caller, *, snapshot: bool = False) -> Published:
+        """Make the draft the next version and send it to all regions of the tenant; nothing is sent if nothing changed.
+
+        Raises KnowledgeNotFoundError, KnowledgeNowhereError, and KnowledgeNotSentError when it is stored but NATS does
+        not take it.
+        """
+        async with self._locks[tenant]:
+            return await self._publish(tenant, caller, "publish", snapshot=snapshot)
+
+    async def rollback(self, tenant: str, version: int, caller: Caller) -> Published:
+        """Publish what an earlier version held as a new one; replaces the draft. Raises as `publish`."""
+        async with self._locks[tenant]:
+            if not await self._database.read(lambda connection: store.has_version(connection, tenant, version)):
+                raise KnowledgeNotFoundError(f"{tenant} has no version {version}")
+            await self._database.write(lambda connection: store.draft_from_version(connection, tenant, version))
+            model = await self._database.read(lambda connection: store.draft_model(connection, tenant))
+            await self._embed_draft(tenant, model)
+            return await self._publish(tenant, caller, f"rollback to {version}")
+
+    async def status(self, tenant: str) -> list[TenantStatus]:
+        """What there is of a tenant, or of all ("")."""
+        today = datetime.now(UTC).date().isoformat()
+
+        def read(connection: apsw.Connection) -> list[TenantStatus]:
+            return [
+                TenantStatus(
+                    tenant=name,
+                    version=store.newest_version(connection, name),
+                    counts=store.counts(connection, name, today),
+                    has_draft=bool(store.changes(connection, name)),
+                )
+                for name in store.tenants(connection)
+                if tenant in {"", name}
+            ]
+
+        found = await self._database.read(read)
+        if tenant and not found:
+            raise KnowledgeNotFoundError(f"{tenant} has no knowledge here")
+        return found
+
+    async def _diff(self, tenant: str) -> Diff:
+        def read(connection: apsw.Connection) -> Diff:
+            changes = store.changes(connection, tenant)
+            shown = changes[:SHOWN_CHANGES]
+            digests = [digest for change in shown if (digest := change.after or change.before) is not None]
+            bodies = store.bodies(connection, digests)
+            return Diff(
+                added=sum(change.before is None for change in changes),
+                changed=sum(change.before is not None and change.after is not None for change in changes),
+                removed=sum(change.after is None for change in changes),
+                items=store.draft_size(connection, tenant),
+                examples=tuple(_shown(change, bodies) for change in shown),
+            )
+
+        return await self._database.read(read)
+
+    async def _publish(
+        self, tenant: str, caller: Caller, action: str, *, snapshot: bool = False, after: int = 0
+    ) -> Published:
+        regions = tuple(self._regions_of(tenant))
+        if not regions:
+            raise KnowledgeNowhereError(f"no region serves {tenant}")
+        plan = await self._database.read(lambda connection: _plan(connection, tenant))
+        if not plan.items:
+            raise KnowledgeNotFoundError(f"the draft of {tenant} holds no items")
+        running = plan.newest.version if plan.newest is not None else 0
+        has_all = all(plan.versions.get(region, (0, 0))[0] == running for region in regions)
+        if running and not plan.changes and has_all and not snapshot:
+            return Published(version=running, is_snapshot=False, content_bytes=0, regions=())
+        version = KnowledgeVersion(
+            version=max(running, after) + 1,
+            created_at_ms=time.time_ns() // 1_000_000,
+            items=plan.items,
+            model=plan.model,
+        )
+        messages = await self._messages(plan, version, regions, snapshot=snapshot or after > running)
+
+        def write(connection: apsw.Connection) -> None:
+            store.store_version(connection, tenant, version, plan.changes)
+            for outgoing in messages:
+                store.put_message(connection, outgoing)
+            _note(connection, caller, action, f"{tenant} version {version.version}")
+
+        await self._database.write(write)
+        try:
+            await self._publisher.publish_waiting()
+        except (NatsError, TimeoutError) as error:
+            raise KnowledgeNotSentError(f"{tenant} version {version.version} is stored, not sent") from error
+        return Published(
+            version=version.version,
+            is_snapshot=any(outgoing.object_name is not None for outgoing in messages),
+            content_bytes=max(outgoing.content_bytes for outgoing in messages),
+            regions=regions,
+        )
+
+    async def _messages(
+        self, plan: _Plan, version: KnowledgeVersion, regions: Sequence[str], *, snapshot: bool
+    ) -> list[OutgoingMessage]:
+        """Make what each region gets: the same delta or the same snapshot, each in a manifest of its own."""
+        running = plan.newest
+        is_large = len(plan.changes) > SNAPSHOT_SHARE * plan.items
+        if running is None or running.model != plan.model or is_large:
+            snapshot = True
+        delta = b"" if snapshot else await self._delta(plan)
+        snapshot = snapshot or len(delta) > LARGEST_DELTA_BYTES
+        file: SnapshotFile | None = None
+        messages: list[OutgoingMessage] = []
+        for region in regions:
+            newest, newest_snapshot = plan.versions.get(region, (0, 0))
+            follows = running is not None and newest == running.version
+            if snapshot or not follows or version.version - newest_snapshot > MOST_DELTAS:
+                if file is None:
+                    file = await self._snapshot(plan, version)
+                messages.append(self._seal.snapshot(plan.tenant, region, version, file))
+            else:
+                messages.append(self._seal.delta(plan.tenant, region, version, delta))
+        return messages
+
+    async def _delta(self, plan: _Plan) -> bytes:
+        after = [change.after for change in plan.changes if change.after is not None]
+        packed = await self._database.read(lambda connection: store.bodies(connection, after))
+        upserts = await self._with_vectors(plan.model, [packed[digest] for digest in after])
+        removals = [(change.source, change.item_id) for change in plan.changes if change.after is None]
+        return await asyncio.to_thread(pack_delta, upserts, removals)
+
+    async def _snapshot(self, plan: _Plan, version: KnowledgeVersion) -> SnapshotFile:
+        async def parts() -> AsyncIterator[Sequence[KnowledgeItem]]:
+            async for part in self._draft_parts(plan.tenant):
+                yield await self._with_vectors(plan.model, part)
+
+        return await write_snapshot(self._publisher.directory, plan.tenant, version.version, plan.items, parts())
+
+    async def _with_vectors(self, model: str, packed: Sequence[bytes]) -> list[KnowledgeItem]:
+        def read(connection: apsw.Connection) -> list[KnowledgeItem]:
+            texts = list({text_digest(text) for body in packed for text in texts_in(body)})
+            vectors = store.vectors(connection, model, texts)
+            return [with_vectors(body, vectors) for body in packed]
+
+        return await self._database.read(read)
+
+    async def _draft_parts(self, tenant: str) -> AsyncIterator[list[bytes]]:
+        """Yield the bodies of the draft; the tenant's lock keeps it as it is meanwhile."""
+        last = ("", "")
+        while True:
+            part = await self._database.read(_part_reader(tenant, last))
+            if not part:
+                return
+            last = part[-1][0]
+            yield [body for _, body in part]
+
+    async def _embed_draft(self, tenant: str, model: str) -> None:
+        async for part in self._draft_parts(tenant):
+            await self._embed(model, part)
+
+    async def _embed(self, model: str, packed: Iterable[bytes]) -> None:
+        """Make and store the vectors that bodies lack. Raises EmbeddingUnavailableError."""
+        texts = {text_digest(text): text for body in packed for text in texts_in(body)}
+        missing = await self._database.read(lambda connection: store.without_vectors(connection, model, texts))
+        for start in range(0, len(missing), _EMBEDDED_AT_ONCE):
+            part = missing[start : start + _EMBEDDED_AT_ONCE]
+            vectors = quantised(await self._embedder.embed([texts[digest] for digest in part]))
+            await self._database.write(_vector_writer(model, dict(zip(part, vectors, strict=True))))
+
+    async def _reconcile(self) -> None:
+        """Where NATS has another version than the database, one of them was lost or restored: send everything anew."""
+        for (region, tenant), version in (await self._database.read(store.newest_messages)).items():
+            in_stream = await self._publisher.version_in_stream(region, tenant)
+            if in_stream == version or region not in self._regions_of(tenant):
+                continue
+            async with self._locks[tenant]:
+                newest = await self._database.read(store.newest_messages)
+                if newest.get((region, tenant)) != version:
+                    continue  # sent meanwhile, for another region
+                log.warning("knowledge_reissued", region=region, tenant=tenant, had=version, in_stream=in_stream)
+                await self._publish(tenant, _HUB, "reissue", snapshot=True, after=in_stream)
+
+
+def _bodies(upload: Upload) -> dict[str, store.Body]:
+    try:
+        return {item.id: body_of(item) for item in upload.items}
+    except ValueError as error:
+        raise KnowledgeItemsError(f"{upload.source}: {error}") from error
+
+
+def _plan(connection: apsw.Connection, tenant: str) -> _Plan:
+    return _Plan(
+        tenant=tenant,
+        changes=store.changes(connection, tenant),
+        items=store.draft_size(connection, tenant),
+        newest=store.newest_version(connection, tenant),
+        model=store.draft_model(connection, tenant),
+        versions=store.region_versions(connection, tenant),
+    )
+
+
+def _part_reader(tenant: str, after: store.ItemKey) -> Callable[[apsw.Connection], list[tuple[store.ItemKey, bytes]]]:
+    return lambda connection: store.draft_part(connection, tenant, after, _PART_ITEMS)
+
+
+def _vector_writer(model: str, made: Mapping[bytes, Vector]) -> Callable[[apsw.Connection], None]:
+    return lambda connection: store.put_vectors(connection, model, made)
+
+
+def _shown(change: ItemChange, bodies: Mapping[bytes, bytes]) -> str:
+    kind = "added" if change.before is None else "removed" if change.after is None else "changed"
+    digest = change.after or change.before
+    assert digest is not None
+    title = KnowledgeItem.FromString(bodies[digest]).title
+    return f"{kind} {change.source}/{change.item_id} {title}"
+
+
+def _note(connection: apsw.Connection, caller: Caller, action: str, target: str) -> None:
+    append_entry(connection, actor=caller.name, role=caller.role, action=f"knowledge.{action}", target=target)
