@@ -1,21 +1,38 @@
 """Writes records behind the calls' backs: a call never waits for the disk, and never fails because of it.
 
-Overflow policy: `limit` records may wait; more are counted in `borough_records_failed` and logged, newest first to go.
+What cannot be written now (the disk is full, read-only, or the database is locked) waits in memory and is tried again,
+in order; up to `WAITING_LIMIT` records wait. Overflow policy: turns, tool runs and transfers go first, the oldest
+before the newer; the record of a call is only dropped when nothing else is left. Everything dropped is counted in
+`borough_records_failed` and logged. Where the disk guard allows no content, turns are written without their words.
 """
 
 import asyncio
-from dataclasses import dataclass, field
+import contextlib
+from collections import deque
+from dataclasses import dataclass, field, replace
 
 import structlog
 
+from edge.disk.guard import DiskGuard
+from edge.disk.levels import DiskUse
 from edge.observability.metrics import CallMetrics
-from edge.records.errors import RecordsError
-from edge.records.model import Record
+from edge.records.errors import (
+    RecordsError,
+    StoreFullError,
+    StoreLockedError,
+    StoreOverloadedError,
+    StoreReadOnlyError,
+)
+from edge.records.model import CallRecord, ContentState, Record, TurnRecord
 from edge.records.store import CallStore
 
 log = structlog.get_logger(__name__)
 
-WAITING_LIMIT = 5_000
+WAITING_LIMIT = 5_000  # about 10 MB
+RETRY_AFTER_S = 1.0
+# Of one record: a database that another program holds for ever must not hold up those of other tenants.
+LOCKED_TRIES = 3
+OVERFLOW = "records.overflow"
 
 
 @dataclass(slots=True)
@@ -24,30 +41,75 @@ class Recorder:
 
     store: CallStore
     metrics: CallMetrics
-    _waiting: asyncio.Queue[Record] = field(default_factory=lambda: asyncio.Queue(WAITING_LIMIT))
+    guard: DiskGuard | None = None
+    _waiting: deque[Record] = field(default_factory=deque)
+    _has_work: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not on disk yet."""
+        return len(self._waiting)
 
     def keep(self, record: Record) -> None:
         """Take a record; returns at once."""
-        try:
-            self._waiting.put_nowait(record)
-        except asyncio.QueueFull:
-            self._failed("records.overflow")
+        if len(self._waiting) >= WAITING_LIMIT:
+            self._make_room()
+        self._waiting.append(record)
+        self._has_work.set()
 
     async def run(self) -> None:
         """Write what comes, until cancelled."""
-        while True:
-            await self._write(await self._waiting.get())
+        async with contextlib.AsyncExitStack() as stack:
+            if self.guard is not None:
+                tasks = await stack.enter_async_context(asyncio.TaskGroup())
+                stack.callback(tasks.create_task(self.guard.run(), name="records:disk").cancel)
+            while True:
+                await self._has_work.wait()
+                if not await self._write_waiting():
+                    await asyncio.sleep(RETRY_AFTER_S)
 
     async def flush(self) -> None:
-        """Write what is left; at shutdown, after `run` was cancelled."""
-        while not self._waiting.empty():
-            await self._write(self._waiting.get_nowait())
+        """Write what is left; at shutdown, after `run` was cancelled. What the disk does not take now is counted."""
+        if not await self._write_waiting():
+            for record in self._waiting:
+                self._failed("records.lost_at_shutdown", type(record).__name__)
+            self._waiting.clear()
 
-    async def _write(self, record: Record) -> None:
-        try:
-            await self.store.save(record)
-        except RecordsError as error:
-            self._failed(error.code, str(error))
+    async def _write_waiting(self) -> bool:
+        """Write until nothing waits; False when the disk takes no more now."""
+        tries = 0
+        while self._waiting:
+            record = self._waiting[0]
+            try:
+                await self.store.save(self._within_room(record))
+            except (StoreFullError, StoreReadOnlyError):
+                return False
+            except (StoreLockedError, StoreOverloadedError) as error:
+                tries += 1
+                if tries < LOCKED_TRIES:
+                    continue
+                self._failed(error.code, str(error))
+            except RecordsError as error:
+                self._failed(error.code, str(error))
+            tries = 0
+            if self._waiting and self._waiting[0] is record:  # else an overflow dropped it meanwhile
+                self._waiting.popleft()
+        self._has_work.clear()
+        return True
+
+    def _within_room(self, record: Record) -> Record:
+        if isinstance(record, TurnRecord) and self.guard is not None and not self.guard.allows(DiskUse.CONTENT):
+            return replace(record, caller_text="", agent_text="", content_state=ContentState.ABSENT)
+        return record
+
+    def _make_room(self) -> None:
+        for index, record in enumerate(self._waiting):
+            if not isinstance(record, CallRecord):
+                del self._waiting[index]
+                break
+        else:
+            self._waiting.popleft()
+        self._failed(OVERFLOW)
 
     def _failed(self, code: str, detail: str = "") -> None:
         self.metrics.records_failed.labels(code=code).inc()

@@ -39,9 +39,11 @@ def seal_texts(keyring: Keyring, subject: SubjectId, where: Sequence[Place], tex
 def open_texts(
     keys: KeyReader, key_id: Cell, sealed: Sequence[Cell], where: Sequence[Place]
 ) -> tuple[ContentState, tuple[str, ...]]:
-    """The texts, or why they cannot be read (they are empty then). No key id: the row was erased."""
+    """The texts, or why they cannot be read (they are empty then)."""
+    if not isinstance(key_id, str):
+        return ContentState.ABSENT, tuple("" for _ in where)
     try:
-        return ContentState.READABLE, _open(keys, key_id, sealed, where)
+        return ContentState.READABLE, _open(keys, KeyId(key_id), sealed, where)
     except KeyErasedError:
         state = ContentState.ERASED
     except KeyMissingError:
@@ -51,10 +53,8 @@ def open_texts(
     return state, tuple("" for _ in where)
 
 
-def _open(keys: KeyReader, key_id: Cell, sealed: Sequence[Cell], where: Sequence[Place]) -> tuple[str, ...]:
-    if not isinstance(key_id, str):
-        raise KeyErasedError("the row is gone")
-    secret = keys.secret(KeyId(key_id))
+def _open(keys: KeyReader, key_id: KeyId, sealed: Sequence[Cell], where: Sequence[Place]) -> tuple[str, ...]:
+    secret = keys.secret(key_id)
     return tuple(
         unseal(secret, _bytes(text), place.bound()).decode() for text, place in zip(sealed, where, strict=True)
     )

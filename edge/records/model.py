@@ -20,13 +20,15 @@ class ContentState(StrEnum):
     """Whether personal content could be read; its fields are empty in every state but READABLE.
 
     ERASED: the data subject's key was destroyed. SEALED: the key, or the master key that wraps it, is not on this node.
-    DAMAGED: the content was changed, or moved here from another row.
+    DAMAGED: the content was changed, or moved here from another row. ABSENT: there is no content, because its row was
+    erased or the disk had no room for it.
     """
 
     READABLE = "readable"
     ERASED = "erased"
     SEALED = "sealed"
     DAMAGED = "damaged"
+    ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from edge.records.audit import AuditAction, AuditTrail, digest_turns
 from edge.records.contents import DESTINATION, TURN_TEXTS, places, seal_texts
 from edge.records.database import Cell
 from edge.records.keyring import KeyId, Keyring
-from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.model import CallRecord, ContentState, Record, ToolRunRecord, TransferRecord, TurnRecord
 from edge.records.presence import RunId
 from edge.records.rows import to_ms, to_optional_ms
 from edge.records.subjects import SubjectId
@@ -101,14 +101,17 @@ class Writer:
 
     def _write_turn(self, turn: TurnRecord) -> None:
         self.connection.execute(UPSERT_TURN, _turn_row(turn))
-        texts = (turn.caller_text, turn.agent_text)
-        sealed = seal_texts(
-            self.keyring, turn.subject_id, places(self.tenant, turn.call_id, turn.seq, TURN_TEXTS), texts
-        )
-        self._tell_key(sealed.key_id)
-        self.connection.execute(UPSERT_CONTENT, (turn.call_id, turn.seq, turn.subject_id, sealed.key_id, *sealed.texts))
+        if turn.content_state is not ContentState.ABSENT:
+            self._write_content(turn)
         if ended := self._ended(turn.call_id):
             self._tell_end(AuditAction.CALL_AMENDED, turn.call_id, *ended)
+
+    def _write_content(self, turn: TurnRecord) -> None:
+        texts = (turn.caller_text, turn.agent_text)
+        where = places(self.tenant, turn.call_id, turn.seq, TURN_TEXTS)
+        sealed = seal_texts(self.keyring, turn.subject_id, where, texts)
+        self._tell_key(sealed.key_id)
+        self.connection.execute(UPSERT_CONTENT, (turn.call_id, turn.seq, turn.subject_id, sealed.key_id, *sealed.texts))
 
     def _write_transfer(self, transfer: TransferRecord) -> None:
         subject = self.connection.execute("SELECT subject_id FROM calls WHERE call_id = ?", (transfer.call_id,)).get
