@@ -12,6 +12,7 @@ from contract.downlink_pb2 import Beat
 from contract.subjects import config_beat, config_stream, knowledge_beat, knowledge_stream
 from controlplane.cancelling import raise_if_cancelled
 from controlplane.lease import Lease
+from controlplane.metrics import HubMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -23,16 +24,12 @@ class Beats:
     """Sends the beats of all regions for as long as the lease is held."""
 
     def __init__(
-        self,
-        jetstream: JetStreamContext,
-        regions: Callable[[], Sequence[str]],
-        lease: Lease,
-        period_s: float = PERIOD_S,
+        self, jetstream: JetStreamContext, regions: Callable[[], Sequence[str]], lease: Lease, metrics: HubMetrics
     ) -> None:
         self._jetstream = jetstream
         self._regions = regions
         self._lease = lease
-        self._period_s = period_s
+        self._metrics = metrics
         self._seq = 0
 
     async def run(self) -> None:
@@ -44,7 +41,7 @@ class Beats:
             self._seq += 1
             await asyncio.gather(*(self._beat(subject, stream) for subject, stream in self._subjects()))
             raise_if_cancelled()
-            due = max(due + self._period_s, loop.time())
+            due = max(due + PERIOD_S, loop.time())
             await asyncio.sleep(due - loop.time())
 
     def _subjects(self) -> list[tuple[str, str]]:
@@ -62,4 +59,5 @@ class Beats:
         try:
             await self._jetstream.publish(subject, beat.SerializeToString(), timeout=PUBLISH_WITHIN_S, stream=stream)
         except (NatsError, TimeoutError) as error:
+            self._metrics.beats_failed.inc()
             log.warning("beat_failed", stream=stream, error=type(error).__name__)

@@ -54,9 +54,13 @@ def load_migrations() -> tuple[Migration, ...]:
 class HubDatabase:
     """Opens, migrates and serialises access to the hub's database."""
 
-    def __init__(self, path: Path, *, is_replicated: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, is_replicated: bool = False, may_write: Callable[[], None] = lambda: None
+    ) -> None:
+        """`may_write` is asked at both ends of every write; what it raises undoes the write (the lease's fence)."""
         self._path = path
         self._is_replicated = is_replicated
+        self._may_write = may_write
         self._writer: _Lane | None = None
         self._reader: _Lane | None = None
 
@@ -87,7 +91,14 @@ class HubDatabase:
     async def write(self, work: Callable[[apsw.Connection], Result]) -> Result:
         """Run `work` in a transaction and return its value; what it raises undoes everything.
         Raises HubDatabaseError when SQLite cannot store it."""
-        return await self._run(self._writer, lambda connection: _in_transaction(connection, work))
+
+        def fenced(connection: apsw.Connection) -> Result:
+            self._may_write()
+            result = work(connection)
+            self._may_write()
+            return result
+
+        return await self._run(self._writer, lambda connection: _in_transaction(connection, fenced))
 
     async def read(self, work: Callable[[apsw.Connection], Result]) -> Result:
         """Run `work` on a connection that cannot write; it sees one state of the database."""

@@ -8,6 +8,7 @@ ControlPlaneError
 │   ├── UnknownCallerError  no client certificate, or one without a role
 │   ├── RevokedCallerError  the certificate was revoked
 │   └── NotAllowedError     the role does not allow it
+├── RevocationListError     the list of revoked certificates cannot be read: nobody gets in
 ├── StandbyError            another instance of the hub holds the lease
 ├── DocumentsRefusedError   documents are wrong, do not fit together, or break a rule; nothing was stored
 ├── DocumentNotFoundError   there is no such document or revision
@@ -87,6 +88,7 @@ class StandbyError(ControlPlaneError):
 
     code = "hub.standby"
     blame = Blame.REMOTE
+    grpc_status = "UNAVAILABLE"
     hint = "Use the address of the active instance, or wait until this one takes over."
 
 
@@ -133,6 +135,7 @@ class LeaseLostError(ControlPlaneError):
 
     code = "hub.lease_lost"
     blame = Blame.REMOTE
+    grpc_status = "UNAVAILABLE"
     hint = "Look at the connection to the hub's nats-server; the instance waits for the lease again."
 
 
@@ -142,4 +145,13 @@ class NatsUnavailableError(ControlPlaneError):
     code = "hub.nats_unavailable"
     blame = Blame.OPERATOR
     hint = "Is the hub's nats-server running, and are [nats] url and certificate right?"
+    grpc_status = "UNAVAILABLE"
+
+
+class RevocationListError(ControlPlaneError):
+    """The list of revoked certificates cannot be read; until it can, nobody gets in."""
+
+    code = "hub.revocation_list"
+    blame = Blame.OPERATOR
+    hint = 'Restore the file of [admin] revoked_file: {"serials": ["<hex>", ...]}.'
     grpc_status = "UNAVAILABLE"

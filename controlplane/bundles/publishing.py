@@ -23,6 +23,7 @@ from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
 from controlplane.documents.store import load_estate
 from controlplane.lease import Lease
+from controlplane.metrics import HubMetrics
 from controlplane.signing import Signer
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,10 @@ _Write = Callable[[apsw.Connection], None]
 class BundlePublisher:
     """Publishes what waits in the outbox, in the order of versions, for as long as the lease is held."""
 
-    def __init__(self, database: HubDatabase, jetstream: JetStreamContext, signer: Signer, lease: Lease) -> None:
+    def __init__(
+        self, database: HubDatabase, jetstream: JetStreamContext, signer: Signer, lease: Lease, metrics: HubMetrics
+    ) -> None:
+        self._metrics = metrics
         self._database = database
         self._jetstream = jetstream
         self._signer = signer
@@ -69,6 +73,7 @@ class BundlePublisher:
     async def publish_waiting(self) -> int:
         """Publish what waits; returns how many. Raises NatsError, TimeoutError and LeaseLostError."""
         waiting = await self._database.read(outbox.waiting)
+        self._metrics.bundles_waiting.set(len(waiting))
         for item in waiting:
             self._lease.check()
             ack = await self._jetstream.publish(
@@ -79,6 +84,8 @@ class BundlePublisher:
                 headers={"Nats-Msg-Id": f"bundle-{item.region}-{item.version}"},
             )
             await self._mark(item.region, item.version)
+            self._metrics.bundles_published.labels(item.region).inc()
+            self._metrics.bundles_waiting.dec()
             log.info("bundle_published", region=item.region, bundle=item.version, is_repeated=bool(ack.duplicate))
         return len(waiting)
 

@@ -5,7 +5,7 @@ The bundles of the regions that change are compiled and put into the outbox in t
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -46,10 +46,15 @@ class _Wish:
 
 
 class Documents:
-    """The documents of the hub. `committed` is called after every change, to publish and to refresh."""
+    """The documents of the hub. `committed` is awaited after every change, before the answer: who asks next finds what
+    was applied."""
 
     def __init__(
-        self, database: HubDatabase, signer: Signer, judge: Judge, committed: Callable[[], None] = lambda: None
+        self,
+        database: HubDatabase,
+        signer: Signer,
+        judge: Judge,
+        committed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
         self._signer = signer
@@ -121,7 +126,8 @@ class Documents:
         if dry_run:
             return await self._database.read(lambda connection: self._preview(connection, wish))
         outcome = await self._database.write(lambda connection: self._store(connection, wish, caller))
-        self._committed()
+        if self._committed is not None:
+            await self._committed()
         return outcome
 
     def _plan(self, connection: apsw.Connection, wish: _Wish) -> tuple[Plan, list[Finding]]:

@@ -12,6 +12,7 @@ from controlplane.documents.application import Documents
 from controlplane.documents.judgement import pack_judge
 from controlplane.signing import Signer
 from tests.controlplane.certificates import write_signing_key
+from tests.controlplane.hub_process import Hub
 from tests.controlplane.nats_server import NatsServer, connected
 
 ADA = Caller(name="ada", role=Role.OPERATOR, serial=1)
@@ -46,3 +47,13 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
 async def nats(nats_server: NatsServer) -> AsyncIterator[Client]:
     async with connected(nats_server) as client:
         yield client
+
+
+@pytest.fixture
+async def hub(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Hub]:
+    """A hub of one instance that is active."""
+    running = Hub(tmp_path, nats_server.url)
+    await running.start("hub-1")
+    await running.until_active("hub-1")
+    yield running
+    await running.stop()

@@ -19,6 +19,7 @@ from controlplane.documents.application import Documents
 from controlplane.documents.judgement import pack_judge
 from controlplane.errors import BundleTooLargeError, LeaseLostError
 from controlplane.lease import Holder, Lease
+from controlplane.metrics import HubMetrics
 from controlplane.signing import Signer
 from controlplane.streams import ensure_streams
 from tests.controlplane.certificates import write_signing_key
@@ -40,7 +41,7 @@ async def lease(nats: Client) -> AsyncIterator[Lease]:
 
 @pytest.fixture
 def publisher(database: HubDatabase, nats: Client, signer: Signer, lease: Lease) -> BundlePublisher:
-    return BundlePublisher(database, nats.jetstream(), signer, lease)
+    return BundlePublisher(database, nats.jetstream(), signer, lease, HubMetrics.create())
 
 
 async def manifests(nats: Client, region: str) -> list[BundleManifest]:
@@ -72,7 +73,7 @@ async def test_a_reader_verifies_and_finds_exactly_its_regions_documents(
     public = write_signing_key(tmp_path / "own.pem").public_key()
     signer = Signer.from_file(tmp_path / "own.pem")
     await Documents(database, signer, pack_judge()).apply(everything(), ADA)
-    await BundlePublisher(database, nats.jetstream(), signer, lease).publish_waiting()
+    await BundlePublisher(database, nats.jetstream(), signer, lease, HubMetrics.create()).publish_waiting()
     stored = await nats.jetstream().get_last_msg(config_stream("eu-central"), bundle("eu-central"))
     message = BundleMessage.FromString(stored.data or b"")
     found = open_bundle(message, public)
@@ -105,7 +106,9 @@ async def test_a_crash_between_storing_and_publishing_loses_nothing(tmp_path: Pa
     async with HubDatabase(tmp_path / "other.sqlite3") as database:
         await Documents(database, signer, pack_judge()).apply(everything(), ADA)
     async with HubDatabase(tmp_path / "other.sqlite3") as database:
-        assert await BundlePublisher(database, nats.jetstream(), signer, lease).publish_waiting() == 2
+        assert (
+            await BundlePublisher(database, nats.jetstream(), signer, lease, HubMetrics.create()).publish_waiting() == 2
+        )
     assert await versions(nats, "in-south") == [1]
 
 

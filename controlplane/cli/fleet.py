@@ -1,0 +1,79 @@
+"""`borough fleet`: which node runs what."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from contract import admin_pb2 as pb
+from contract.admin_pb2_grpc import FleetStub
+from contract.uplink_pb2 import SUBJECT_BUNDLE, Ack, Refusal
+from controlplane.cli.connection import WITHIN_S, admin_channel, context_option, hub_errors
+from controlplane.cli.printing import age, duration, show_json, show_table
+
+# For scripts that wait: with --check, something is not as it should be.
+EXIT_NOT_WELL = 1
+
+
+@click.group()
+def fleet() -> None:
+    """Nodes of all regions."""
+
+
+@fleet.command()
+@click.option("--region", default="", help="Only this region.")
+@click.option("--check", is_flag=True, help="Exit code 1 unless every node is heard, without drift and refusals.")
+@click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
+@context_option
+def status(region: str, check: bool, as_json: bool, context: Path | None) -> None:
+    """Show what every node runs, its age, drift, refusals and alarms."""
+    with admin_channel(context) as channel, hub_errors():
+        reply = FleetStub(channel).Status(pb.FleetRequest(region=region), timeout=WITHIN_S)
+    if as_json:
+        show_json(reply)
+    else:
+        _show(reply)
+    nodes = [node for part in reply.regions for node in part.nodes]
+    is_well = bool(nodes) and not any(node.is_silent or node.is_drifted or node.HasField("refused") for node in nodes)
+    if check and not is_well:
+        sys.exit(EXIT_NOT_WELL)
+
+
+def _show(reply: pb.FleetReply) -> None:
+    rows = [_row(region, node) for region in reply.regions for node in region.nodes]
+    for region in reply.regions:
+        since = f", {age(region.bundle_created_at_ms)} old" if region.bundle_version else ""
+        told = f"bundle {region.bundle_version}{since}" if region.bundle_version else "no bundle"
+        click.echo(f"{region.region}: {told}, {len(region.nodes)} nodes")
+    if rows:
+        show_table(("REGION", "NODE", "STATE", "BUNDLE", "KNOWLEDGE", "CALLS", "HEARD", "ALARMS"), rows)
+
+
+def _row(region: pb.RegionStatus, node: pb.NodeStatus) -> tuple[str, ...]:
+    health = node.health
+    knowledge = ",".join(f"{part.tenant}:{part.version}" for part in health.knowledge)
+    return (
+        region.region,
+        node.node,
+        _state(node),
+        f"{health.bundle_version}/{region.bundle_version}",
+        knowledge or "-",
+        f"{health.capacity.slots_used_peak}/{health.capacity.slots}",
+        f"{duration(node.age_ms)} ago",
+        ",".join(health.alarms) or "-",
+    )
+
+
+def _state(node: pb.NodeStatus) -> str:
+    if node.is_silent:
+        return "silent"
+    if node.HasField("refused"):
+        return f"refused {_refusal(node.refused)}"
+    return "drifted" if node.is_drifted else "ok"
+
+
+def _refusal(ack: Ack) -> str:
+    what = "bundle" if ack.subject == SUBJECT_BUNDLE else f"knowledge of {ack.tenant}"
+    reason = Refusal.Name(ack.refusal).removeprefix("REFUSAL_").lower()
+    document = f" {ack.document_kind} {ack.document_name}" if ack.document_name else ""
+    return f"{what} {ack.version}: {reason}{document}"

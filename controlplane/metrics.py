@@ -1,0 +1,57 @@
+"""The metrics of the hub, in a registry of its own, served on loopback; docs/metrics.md describes each."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubMetrics:
+    """Counters and gauges of an instance. Made by `create`; passed to who counts, never global."""
+
+    registry: CollectorRegistry
+    active: Gauge
+    requests_refused: Counter
+    bundles_published: Counter
+    bundles_waiting: Gauge
+    beats_failed: Counter
+
+    @classmethod
+    def create(cls) -> Self:
+        """All metrics, at zero, in a fresh registry."""
+        registry = CollectorRegistry()
+        return cls(
+            registry=registry,
+            active=Gauge("borough_hub_active", "1 while this instance holds the lease", registry=registry),
+            requests_refused=Counter(
+                "borough_hub_requests_refused", "Admin requests that were refused", ["code"], registry=registry
+            ),
+            bundles_published=Counter(
+                "borough_hub_bundles_published", "Bundles handed to NATS", ["region"], registry=registry
+            ),
+            bundles_waiting=Gauge("borough_hub_bundles_waiting", "Bundles not handed to NATS yet", registry=registry),
+            beats_failed=Counter("borough_hub_beats_failed", "Beats that NATS did not store", registry=registry),
+        )
+
+
+@contextlib.asynccontextmanager
+async def metrics_server(metrics: HubMetrics, host: str, port: int) -> AsyncIterator[int]:
+    """Serve /metrics until the context ends; yields the port."""
+
+    async def show(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/metrics", show)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
