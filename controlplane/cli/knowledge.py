@@ -41,7 +41,7 @@ def knowledge() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print replies as JSON.")
 @context_option
-def build(
+def build(  # noqa: PLR0913, PLR0917 - one a click option
     directory: Path | None,
     tenant: str | None,
     named: tuple[str, ...],

@@ -2,6 +2,7 @@
 
 ControlPlaneError
 ├── KnowledgeItemsError          items are wrong; nothing was stored
+├── KnowledgeSourceError         a file, folder or feed of items cannot be read
 ├── KnowledgeNotFoundError       the tenant has no knowledge, or not this version
 ├── KnowledgeNowhereError        no region serves the tenant
 ├── EmbeddingUnavailableError    the inference service gave no vectors
@@ -19,6 +20,14 @@ class KnowledgeItemsError(ControlPlaneError):
     blame = Blame.OPERATOR
     hint = "Mend the line that is named and build again."
     grpc_status = "INVALID_ARGUMENT"
+
+
+class KnowledgeSourceError(ControlPlaneError):
+    """A file, folder or feed of items cannot be read."""
+
+    code = "hub.knowledge_source"
+    blame = Blame.OPERATOR
+    hint = "Mend what is named; `borough agent validate DIR` checks a tenant's folder."
 
 
 class KnowledgeNotFoundError(ControlPlaneError):
