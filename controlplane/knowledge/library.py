@@ -22,6 +22,7 @@ from contract.knowledge_vectors import Vector, quantised
 from contract.streams import MAX_PAYLOAD_BYTES
 from controlplane.admin.callers import Caller, Role
 from controlplane.audit import append_entry
+from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
 from controlplane.knowledge import store
 from controlplane.knowledge.content import (
@@ -144,6 +145,7 @@ class KnowledgeLibrary:
             except (NatsError, TimeoutError, KnowledgeNotSentError) as error:
                 log.warning("knowledge_publish_failed", error=type(error).__name__)
                 wait_s = RETRY_AFTER_S
+            raise_if_cancelled()
             await asyncio.sleep(wait_s)
 
     async def build(self, tenant: str, uploads: Sequence[Upload], caller: Caller) -> Diff:

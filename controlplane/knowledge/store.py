@@ -203,6 +203,12 @@ def newest_version(connection: apsw.Connection, tenant: str) -> KnowledgeVersion
     return KnowledgeVersion(version=int(row[0]), created_at_ms=int(row[1]), items=int(row[2]), model=str(row[3]))
 
 
+def newest_versions(connection: apsw.Connection) -> dict[str, int]:
+    """Return the newest published version of every tenant."""
+    rows = connection.execute("SELECT tenant, max(version) FROM knowledge_versions GROUP BY tenant")
+    return {str(tenant): int(version) for tenant, version in rows}
+
+
 def has_version(connection: apsw.Connection, tenant: str, version: int) -> bool:
     query = "SELECT 1 FROM knowledge_versions WHERE tenant = ? AND version = ?"
     return connection.execute(query, (tenant, version)).get is not None

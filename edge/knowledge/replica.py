@@ -74,9 +74,13 @@ class KnowledgeReplica:
                 damaged.append(self._set_aside(tenant, problem))
         return tuple(damaged)
 
-    def apply_snapshot(self, manifest: KnowledgeManifest, file: Path) -> None:
-        """Replace a tenant's knowledge by the zstd file of a snapshot. Raises KnowledgeRefusedError."""
-        self._check_newer(manifest)
+    def apply_snapshot(self, manifest: KnowledgeManifest, file: Path, *, towards: int = 0) -> None:
+        """Replace a tenant's knowledge by the zstd file of a snapshot. Raises KnowledgeRefusedError.
+
+        `towards` is where the deltas lead that the caller holds, verified, to apply next: a replica that was set aside
+        may come back by an older snapshot if these bring it to where it was.
+        """
+        self._check_newer(manifest, towards)
         self._tidy(manifest.tenant)
         target = self._directory / f"{manifest.tenant}.{manifest.version}-{secrets.token_hex(4)}.data"
         unpacked = target.with_suffix(".unpacked")
@@ -117,7 +121,7 @@ class KnowledgeReplica:
             removals=len(delta.removals),
         )
 
-    def _check_newer(self, manifest: KnowledgeManifest) -> AppliedVersion | None:
+    def _check_newer(self, manifest: KnowledgeManifest, towards: int = 0) -> AppliedVersion | None:
         """Refuse what is no manifest of a tenant and what is not newer than what runs, or ever ran."""
         tenant = manifest.tenant
         if not is_name(tenant) or manifest.version < 1 or len(manifest.content_sha256) != _DIGEST_BYTES:
@@ -128,7 +132,8 @@ class KnowledgeReplica:
             running = None
         # What was set aside as damaged may come again, but nothing older: an attacker could have damaged it.
         least = running.version + 1 if running is not None else self._newest_noted(tenant)
-        if manifest.version < least:
+        reaches = manifest.version if running is not None else max(manifest.version, towards)
+        if reaches < least:
             raise KnowledgeRefusedError(
                 Refusal.REFUSAL_REPLAYED, f"{tenant}: version {manifest.version} is not newer than {least - 1}"
             )
@@ -145,6 +150,8 @@ class KnowledgeReplica:
 
     def _note_newest(self, manifest: KnowledgeManifest) -> None:
         """Remember the newest version apart from the data, so that damage does not open the way for a downgrade."""
+        if manifest.version <= self._newest_noted(manifest.tenant):
+            return
         path = self._directory / f"{manifest.tenant}.newest"
         partial = path.with_suffix(".newest-partial")
         with partial.open("w", encoding="ascii") as stream:

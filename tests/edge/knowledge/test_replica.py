@@ -241,6 +241,24 @@ def test_a_damaged_replica_is_set_aside_and_can_be_fetched_again(replica: Knowle
     assert replica.examine() == ()
 
 
+def test_what_was_set_aside_comes_back_by_an_older_snapshot_and_its_deltas(
+    replica: KnowledgeReplica, tmp_path: Path
+) -> None:
+    """Only if these lead to where it was; a crash on the way leaves the way open."""
+    delta = make_delta([an_item("fern")], version=4, items=6)
+    replica.apply_delta(*delta)
+    Path(os.path.realpath(link_path(tmp_path / "knowledge", TENANT))).write_bytes(b"x" * 8192)
+    assert len(replica.examine()) == 1
+    snapshot = make_snapshot(tmp_path, [an_item(name) for name in NAMES], version=3)
+    assert refusal_of(lambda: replica.apply_snapshot(*snapshot)) == Refusal.REFUSAL_REPLAYED
+    replica.apply_snapshot(*snapshot, towards=4)
+    replica = KnowledgeReplica(tmp_path / "knowledge")
+    replica.apply_delta(*delta)
+    assert len(items_in(replica, tmp_path / "knowledge")) == 6
+    older = make_snapshot(tmp_path, [an_item("old")], version=2)
+    assert refusal_of(lambda: replica.apply_snapshot(*older, towards=9)) == Refusal.REFUSAL_REPLAYED
+
+
 def test_a_destroyed_file_is_noticed_when_it_is_read(replica: KnowledgeReplica, tmp_path: Path) -> None:
     """A file that is no database at all."""
     Path(os.path.realpath(link_path(tmp_path / "knowledge", TENANT))).write_bytes(b"x" * 8192)
