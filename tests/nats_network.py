@@ -81,20 +81,21 @@ class Network:
 
     async def linked(self, node: Node, *, within_s: float = 15.0) -> None:
         """Returns once the node's server has its link to the hub."""
-        await eventually(lambda: self._has_leaf(node.monitor_port), within_s=within_s)
+        await eventually(lambda: self.has_leaf(node.monitor_port), within_s=within_s)
 
     @staticmethod
-    async def _has_leaf(port: int) -> bool:
+    async def has_leaf(port: int) -> bool:
+        """Whether the server with this monitoring port has a link."""
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/leafz") as answer:
             return bool((await answer.json())["leafs"])
 
-    async def make_streams(self) -> None:
+    async def make_streams(self, *, with_mirrors: bool = True) -> None:
         """What the hub and the sync agents do at start: all streams, consumers and mirrors."""
         topology = self.deployment.topology
         central = await self.connect(self.hub, ServiceRole.CONTROLPLANE)
         for spec in hub_streams(region.name for region in topology.regions):
             await ask(central, spec.create_subject, spec.request())
-        for region in topology.regions:
+        for region in topology.regions if with_mirrors else ():
             border = await self.connect(region.nodes[0], ServiceRole.BORDER)
             await eventually(partial(_has_jetstream, border), within_s=30.0)
             for mirror in mirrors(region.name):
@@ -137,7 +138,7 @@ async def eventually(is_so: Callable[[], Awaitable[bool]], *, within_s: float = 
 
 def topology(regions: Mapping[str, int]) -> Topology:
     """Regions with so many nodes each, on free ports of the loopback."""
-    ports = iter(_free_ports(3 + 3 * sum(count + 1 for count in regions.values())))
+    ports = iter(free_ports(3 + 3 * sum(count + 1 for count in regions.values())))
     hub = Hub(client_port=next(ports), leaf_port=next(ports), monitor_port=next(ports))
     return Topology(
         hub=hub, regions=tuple(region_of(name, count, lambda: next(ports)) for name, count in regions.items())
@@ -178,7 +179,8 @@ def spec_of(deployment: Deployment, server: Hub | Node) -> ServiceSpec:
     )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody listens on now."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from contract.streams import MIRROR_REPLIES, MirrorSpec, mirrors
 from contract.subjects import (
+    HUB_DOMAIN,
     HUB_REPLICA_BUCKET,
     ack,
     health,
@@ -106,7 +107,10 @@ def wall(region: str) -> list[Import]:
 def border(node: Node) -> Permissions:
     """The node agent's connection to the border."""
     specs = mirrors(node.region)
+    own = [f"$JS.{what}.{spec.name}.{spec.consumer}.>" for spec in specs for what in ("ACK", "FC")]
     return Permissions(
+        # Only the mirror itself answers the hub.
+        publish_deny=own,
         publish=[
             *_up(node.region, node.name),
             *(spec.reset_subject for spec in specs),
@@ -177,16 +181,26 @@ def controlplane() -> Permissions:
     )
 
 
+# Inside a region these lead nowhere; who tries them is counted all the same.
+_TRIPWIRES = ("up.>", "down.>", "mirror.>", "link.>", f"$JS.{HUB_DOMAIN}.>")
+
+
 def agent() -> Permissions:
     """The node agent inside its region."""
-    return Permissions(publish=[">"], subscribe=[">"])
+    return Permissions(publish=[">"], publish_deny=_TRIPWIRES, subscribe=[">"])
 
 
 def calls() -> Permissions:
     """A call worker inside its region: it cannot destroy what others keep there."""
     return Permissions(
         publish=[">"],
-        publish_deny=["$O.>", "$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.UPDATE.>"],
+        publish_deny=[
+            *_TRIPWIRES,
+            "$O.>",
+            "$JS.API.STREAM.DELETE.>",
+            "$JS.API.STREAM.PURGE.>",
+            "$JS.API.STREAM.UPDATE.>",
+        ],
         subscribe=[">"],
     )
 
@@ -209,9 +223,16 @@ def denied_imports(region: str) -> list[str]:
 
 
 class Border:
-    """The border as it is meant; a test opens it on purpose to prove that it would see a leak."""
+    """The border as it is meant. The leak battery opens it on purpose, to prove that it would see a leak, and listens
+    at the hub with more than the hub's services may."""
 
     has_wall = True
+
+    def controlplane(self) -> Permissions:
+        return controlplane()
+
+    def hub_system(self) -> Permissions:
+        return system()
 
     def leaf(self, node: Node) -> Permissions:
         return leaf(node)

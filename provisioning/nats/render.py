@@ -22,6 +22,8 @@ PING_MAX = 2
 LEAF_RECONNECT_S = 1
 WRITE_DEADLINE_S = 5
 TLS_TIMEOUT_S = 5
+# The server notes where an answer is to go, and forgets it then; it notes what a region wrote there.
+ANSWER_WITHIN_S = 10
 # A subject is at most this long, with its verb; what is refused is logged with its subject.
 MAX_CONTROL_LINE_BYTES = 1024
 MEMORY_STORE_BYTES = 64 * 1024 * 1024
@@ -63,11 +65,11 @@ def render_hub(topology: Topology, credentials: Credentials, files: Files, borde
     server = hub.service(ServiceRole.SERVER)
     tls = _tls(credentials, server, maps=True)
     accounts: dict[str, Value] = {
-        SYSTEM_ACCOUNT: {"users": _users(credentials, hub.service(ServiceRole.SYSTEM), permissions.system())},
+        SYSTEM_ACCOUNT: {"users": _users(credentials, hub.service(ServiceRole.SYSTEM), border.hub_system())},
         HUB_ACCOUNT: {
             "jetstream": "enabled",
             "users": [
-                *_users(credentials, hub.service(ServiceRole.CONTROLPLANE), permissions.controlplane()),
+                *_users(credentials, hub.service(ServiceRole.CONTROLPLANE), border.controlplane()),
                 *_users(credentials, hub.service(ServiceRole.LITESTREAM), permissions.hub_litestream()),
                 *([] if border.has_wall else _leaf_users(topology.regions, credentials, border)),
             ],
@@ -213,7 +215,8 @@ def _users(credentials: Credentials, name: ServiceName, granted: Permissions) ->
 
 
 def _export(region: Region, opening: permissions.Import) -> dict[str, Value]:
-    return {opening.kind: opening.subject, "accounts": [link_account(region.name)]}
+    export: dict[str, Value] = {opening.kind: opening.subject, "accounts": [link_account(region.name)]}
+    return export | ({"threshold": f"{ANSWER_WITHIN_S}s"} if opening.kind == "service" else {})
 
 
 def _import(opening: permissions.Import) -> dict[str, Value]:

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.uplink_guard import MAX_COUNT, check, check_headers, check_sender, read
+from contract.uplink_guard import MAX_COUNT, check, check_headers, check_ping, check_sender, read
 from contract.uplink_pb2 import REFUSAL_DOCUMENT, SUBJECT_BUNDLE, Ack, Entry, Health, KnowledgeVersion, Rollup, Sketch
 
 NOW_MS = 1_795_420_000_000
@@ -159,3 +159,10 @@ def test_a_message_must_name_its_sender() -> None:
     """A node cannot count for another."""
     assert check_sender(_rollup(), "in-south", "in-south-2") == ["node is not the sender's"]
     assert check_sender(_rollup(), "eu-central", "in-south-1") == ["region is not the sender's"]
+
+
+def test_a_ping_is_empty() -> None:
+    """Neither payload nor header of its own."""
+    assert check_ping(b"", None) == []
+    assert check_ping(b"words", None)
+    assert check_ping(b"", {"X-Note": TEXT})
