@@ -52,7 +52,7 @@ READY_WITHIN_S = 30.0
 KILL_AFTER_S = (0.2, 3.0)
 ACKNOWLEDGED = "acknowledged"
 EXIT_LOST = 1
-REPLICATED = DatabaseSettings(is_replicated=True)
+REPLICATED = DatabaseSettings()
 
 Turn = tuple[str, int]
 
@@ -264,7 +264,7 @@ async def _program(directory: Path, *argv: str, is_heard: bool = False) -> Async
     """A process that dies with this block, its words in the folder's log or in a pipe."""
     with (directory / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *argv, stdout=asyncio.subprocess.PIPE if is_heard else log, stderr=log
+            "setpriv", "--pdeathsig", "KILL", *argv, stdout=asyncio.subprocess.PIPE if is_heard else log, stderr=log
         )
     try:
         yield process

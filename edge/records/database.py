@@ -3,9 +3,12 @@
 In the records folder are `<tenant>.sqlite3`, and in `keys/` beside it (or where the settings say) the databases of
 their keys under the same names, and the master key.
 
-Litestream will replicate these files. Its rules hold from the start: WAL mode, a busy timeout, no VACUUM, and no
-checkpoint by us while it is attached (`is_replicated`): neither automatic nor when the last connection closes. Both
-make it lose its place in the WAL (litestream names them as causes of missing LTX files).
+Litestream replicates these files. Its rules: WAL mode, a busy timeout, no VACUUM, and no checkpoint by us, neither
+automatic nor when the last connection closes: both make it lose its place in the WAL (it names them as causes of
+missing LTX files). So checkpoints are Litestream's, and it keeps the WAL near its `min-checkpoint-page-count`. Whether
+it is there is seen from its folder beside the file, at each commit; where it is not, we checkpoint at
+`CHECKPOINT_PAGES`. Where it was but is dead, we do so at `ABANDONED_PAGES`: it then takes a whole copy when it wakes,
+and the disk does not fill up.
 """
 
 import contextlib
@@ -28,7 +31,8 @@ Cell = None | int | float | bytes | str
 
 KEYS_FOLDER = "keys"
 MASTER_KEY_NAME = "master.key"
-AUTOCHECKPOINT_PAGES = 1000  # SQLite's own default: a WAL of about 4 MB
+CHECKPOINT_PAGES = 1000  # SQLite's own default: a WAL of about 4 MB
+ABANDONED_PAGES = 50_000  # twice where Litestream itself would truncate: about 200 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,8 @@ class Migration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSettings:
-    """How a database is opened. `busy_timeout_s` is how long a write waits for another worker's.
+    """How a database is opened. `busy_timeout_s` is how long a write waits for another worker's. `is_replicated`:
+    Litestream will come, so we do not checkpoint even before its folder is seen.
 
     `keys_directory`: the key databases, in `keys/` of the records folder when None. `master_key_file`: what wraps
     the keys; when None it is `master.key` beside them and made at first use, which keeps replicas and backups dark but
@@ -118,7 +123,8 @@ def open_database(
         try:
             _configure(connection, settings)
             prepare(connection)
-            migrate(connection, migrations)
+            if migrate(connection, migrations) and not is_litestreams(path):
+                truncate_wal(connection)  # what a step sealed or removed stands in the WAL as it was
         except BaseException:
             connection.close()
             raise
@@ -133,16 +139,25 @@ def open_reader(path: Path, settings: DatabaseSettings) -> apsw.Connection:
     return connection
 
 
-def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...]) -> None:
-    """Apply what is missing; each step and its version row are one transaction, so a crash leaves whole steps."""
+def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...]) -> bool:
+    """Apply what is missing, and whether anything was; each step and its version row are one transaction, so a crash
+    leaves whole steps."""
+    is_changed = False
     while True:
         with Immediate(connection):
             current = _version(connection)
             _refuse_newer(connection, current, len(migrations))
             if current < len(migrations):
                 _apply(connection, migrations[current])
+                is_changed = True
         if current >= len(migrations) - 1:
-            return
+            return is_changed
+
+
+def truncate_wal(connection: apsw.Connection) -> None:
+    """Checkpoint and empty the WAL; only where there is no Litestream. Does nothing while another connection reads."""
+    with contextlib.suppress(apsw.BusyError):
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 @contextlib.contextmanager
@@ -164,8 +179,32 @@ def _configure(connection: apsw.Connection, settings: DatabaseSettings) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # What is deleted (plain content by a migration, a destroyed key) is overwritten in the file.
     connection.execute("PRAGMA secure_delete = ON")
-    connection.wal_autocheckpoint(0 if settings.is_replicated else AUTOCHECKPOINT_PAGES)
-    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(settings.is_replicated))
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    # Instead of SQLite's automatic checkpoint.
+    connection.set_wal_hook(_checkpoints(settings))
+
+
+def litestream_folder(path: Path) -> Path:
+    """Where Litestream keeps its place for a database."""
+    return path.with_name(f".{path.name}-litestream")
+
+
+def is_litestreams(path: Path) -> bool:
+    """Whether Litestream has taken a database into its care."""
+    return litestream_folder(path).exists()
+
+
+def _checkpoints(settings: DatabaseSettings) -> Callable[[apsw.Connection, str, int], int]:
+    """What SQLite calls after each commit with the length of the WAL."""
+
+    def after_commit(connection: apsw.Connection, name: str, pages: int) -> int:
+        if pages >= CHECKPOINT_PAGES:
+            is_left_to_it = settings.is_replicated or is_litestreams(Path(connection.filename))
+            if pages >= ABANDONED_PAGES or not is_left_to_it:
+                connection.wal_checkpoint(name, apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return apsw.SQLITE_OK
+
+    return after_commit
 
 
 def _version(connection: apsw.Connection) -> int:

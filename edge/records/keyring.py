@@ -27,12 +27,15 @@ from edge.records.database import (
 )
 from edge.records.errors import MasterKeyError, StoreDamagedError
 from edge.records.master_key import MasterKeys, ensure_master_key
+from edge.records.overwriting import overwrite
 from edge.records.sealing import KEY_BYTES, SealBrokenError
 from edge.records.subjects import SubjectId
 
 KeyId = NewType("KeyId", str)
 
 KEY_ID_BYTES = 16
+SELECT_DESTROYED = "SELECT key_id, wrapped FROM subject_keys WHERE subject_id = ? AND destroyed_at IS NULL"
+DESTROY = "UPDATE subject_keys SET wrapped = NULL, destroyed_at = ? WHERE subject_id = ? AND destroyed_at IS NULL"
 REMEMBERED = 10_000  # keys in memory: about 3 MB
 
 
@@ -42,6 +45,14 @@ class SubjectKey:
 
     key_id: KeyId
     secret: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destroyed:
+    """Which keys are no more. `is_overwritten` is False while the WAL still holds one (wrapped): call again."""
+
+    key_ids: tuple[KeyId, ...]
+    is_overwritten: bool
 
 
 class KeyErasedError(Exception):
@@ -82,16 +93,15 @@ class Keyring:
         """The living key of a subject, made if there is none."""
         return self.living([subject])[subject]
 
-    def destroy(self, subject: SubjectId) -> tuple[KeyId, ...]:
-        """Destroy a subject's keys; returns their names. What they sealed can no more be read, here and in copies
-        once their key databases have caught up."""
+    def destroy(self, subject: SubjectId) -> Destroyed:
+        """Destroy a subject's keys and overwrite them in the files. What they sealed can no more be read, here at once
+        and in copies once their key databases have caught up. Blocks for seconds where Litestream owns the WAL."""
         self._living.pop(subject, None)
-        sql = (
-            "UPDATE subject_keys SET wrapped = NULL, destroyed_at = ?"
-            " WHERE subject_id = ? AND destroyed_at IS NULL RETURNING key_id"
-        )
         with self._writing():
-            return tuple(KeyId(str(key)) for (key,) in self._connection.execute(sql, (_now_ms(), subject)).fetchall())
+            found = self._connection.execute(SELECT_DESTROYED, (subject,)).fetchall()
+            self._connection.execute(DESTROY, (_now_ms(), subject))
+        is_overwritten = overwrite(self._connection, [wrapped for _, wrapped in found if isinstance(wrapped, bytes)])
+        return Destroyed(key_ids=tuple(KeyId(str(key)) for key, _ in found), is_overwritten=is_overwritten)
 
     def anchor(self, seq: int, hash_: bytes, is_in_chain: Callable[[int, bytes], bool]) -> bool:
         """Note how far the audit chain reaches; False, and nothing is noted, if the chain lacks what was noted before.

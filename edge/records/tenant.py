@@ -10,7 +10,7 @@ import structlog
 from edge.records.audit import AuditAction, AuditTrail
 from edge.records.contents import open_records
 from edge.records.database import DatabaseSettings, Immediate, database_path
-from edge.records.keyring import Keyring, open_keyring
+from edge.records.keyring import Destroyed, Keyring, open_keyring
 from edge.records.presence import RunId
 from edge.records.subjects import SubjectId
 from edge.records.writing import Writer
@@ -52,8 +52,8 @@ class TenantRecords:
             log.error("audit_chain_cut", tenant=self.trail.tenant)
         return is_whole
 
-    def destroy_key(self, subject: SubjectId) -> int:
-        """Make all content of a data subject unreadable; returns how many keys were destroyed.
+    def destroy_key(self, subject: SubjectId) -> Destroyed:
+        """Make all content of a data subject unreadable.
 
         The intent is entered first, so that a crash in between leaves a trace of what was begun.
         """
@@ -61,9 +61,14 @@ class TenantRecords:
             self.trail.append(AuditAction.KEY_DESTROYING, subject)
         destroyed = self.keyring.destroy(subject)
         with Immediate(self.connection):
-            for key_id in destroyed:
+            for key_id in destroyed.key_ids:
                 self.trail.append(AuditAction.KEY_DESTROYED, key_id)
-        return len(destroyed)
+        return destroyed
+
+    def tell_read(self, call_id: str) -> None:
+        """Enter that a person read the records of a call; before they are shown."""
+        with Immediate(self.connection):
+            self.trail.append(AuditAction.RECORDS_READ, call_id)
 
     def close(self) -> None:
         """Close both; an open transaction rolls back."""

@@ -36,7 +36,6 @@ class Litestream:
     config: Path
     log_file: Path
     _restart: asyncio.Event = field(default_factory=asyncio.Event)
-    starts: int = 0
 
     def restart(self) -> None:
         """Stop the process, if it runs, and start it with the file as it is now."""
@@ -46,11 +45,15 @@ class Litestream:
         """Keep the process running, until cancelled."""
         while True:
             self._restart.clear()
-            async with self._process() as process:
-                self.starts += 1
-                await _first(process.wait(), self._restart.wait())
+            try:
+                async with self._process() as process:
+                    await _first(process.wait(), self._restart.wait())
+                status = process.returncode
+            except (TimeoutError, OSError) as error:  # another one still lives; no room for the log
+                log.error("litestream_not_started", config=str(self.config), detail=str(error))  # noqa: TRY400
+                status = None
             if not self._restart.is_set():
-                log.error("litestream_ended", config=str(self.config), status=process.returncode)
+                log.error("litestream_ended", config=str(self.config), status=status)
                 await asyncio.sleep(RESTART_AFTER_S)
 
     @contextlib.asynccontextmanager

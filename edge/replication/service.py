@@ -14,8 +14,10 @@ from pathlib import Path
 import structlog
 from nats.js.api import ObjectStoreConfig
 from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
 
 from contract.litestream_config import KEYS_PACE, RECORDS_PACE, DatabaseKind, render
+from contract.subjects import object_stream
 from edge.records.database import KEYS_FOLDER
 from edge.replication.databases import NodeDatabase, databases_in
 from edge.replication.litestream import Litestream, find_litestream
@@ -95,13 +97,17 @@ class ReplicationService:
         return changed
 
     async def _has_bucket(self, bucket: str) -> bool:
+        """Whether the object store is there, made if it was not. One that is there stays as it was made."""
         config = ObjectStoreConfig(
             bucket=bucket,
             replicas=self._settings.nats.replicas,
             max_bytes=self._settings.litestream.bucket_limit_bytes,
         )
         try:
-            await self._js.create_object_store(bucket, config)
+            try:
+                await self._js.stream_info(object_stream(bucket))
+            except NotFoundError:
+                await self._js.create_object_store(bucket, config)
         except FEED_ERRORS as error:
             log.warning("object_store_not_made", bucket=bucket, detail=str(error))
             return False

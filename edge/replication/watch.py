@@ -123,19 +123,24 @@ class ReplicationWatch:
     async def _add(self, database: NodeDatabase, *, since: float) -> None:
         try:
             connection = await asyncio.to_thread(open_reader, database.path, self._settings)
+            version = await asyncio.to_thread(_version, connection)
         except apsw.Error:  # it is being made: the next look finds it
             return
         watched = _Watched(
             database=database,
             feed=ReplicaFeed(js=self._js, bucket=database.bucket),
             connection=connection,
-            version=await asyncio.to_thread(_version, connection),
+            version=version,
         )
         watched.lag.changed(since=since, at=ANY_FILE)  # there must be a replica at all
         self._watched[database.bucket] = watched
 
     async def _look_at(self, watched: _Watched, *, since: float) -> None:
-        version, written_at = await asyncio.to_thread(_state, watched)
+        try:
+            version, written_at = await asyncio.to_thread(_state, watched)
+        except (apsw.Error, OSError) as error:
+            log.warning("database_not_readable", bucket=watched.database.bucket, detail=str(error))
+            return
         if version != watched.version:
             watched.version = version
             watched.lag.changed(since=since, at=written_at)

@@ -57,13 +57,15 @@ async def test_what_happens_to_a_call_is_entered(tmp_path: Path) -> None:
     assert report(tmp_path).anchored_seq == 5
 
 
-async def test_a_destroyed_key_is_entered_and_breaks_nothing(tmp_path: Path) -> None:
+async def test_reading_and_a_destroyed_key_are_entered_and_breaks_nothing(tmp_path: Path) -> None:
     await write_calls(tmp_path, "c1")
     records = TenantRecords.open(tmp_path, "acme", DATABASE, actor="user:eve", run=RunId("test"))
     with contextlib.closing(records):
+        records.tell_read("c1")
         records.destroy_key(ANNA)
-        last = [(entry.action, entry.actor) for entry in read_entries(records.connection)][-2:]
-    assert last == [(AuditAction.KEY_DESTROYING, "user:eve"), (AuditAction.KEY_DESTROYED, "user:eve")]
+        last = [(entry.action, entry.actor) for entry in read_entries(records.connection)][-3:]
+    actions = (AuditAction.RECORDS_READ, AuditAction.KEY_DESTROYING, AuditAction.KEY_DESTROYED)
+    assert last == [(action, "user:eve") for action in actions]
     assert report(tmp_path).is_whole
 
 

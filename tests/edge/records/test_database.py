@@ -5,6 +5,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from edge.records import database
 from edge.records.contents import register_sealing
 from edge.records.database import Cell, DatabaseSettings, Migration, load_migrations, migrate, open_database
 from edge.records.errors import SchemaTooNewError
@@ -59,12 +60,47 @@ def test_a_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
         migrate(connection, MIGRATIONS)
 
 
-def test_a_replicated_database_is_never_checkpointed_by_us(tmp_path: Path) -> None:
+def write_pages(connection: apsw.Connection, pages: int) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS filling (content)")
+    for _ in range(pages):
+        connection.execute("INSERT INTO filling VALUES (zeroblob(4096))")
+
+
+def wal_bytes(path: Path) -> int:
+    return path.with_name(path.name + "-wal").stat().st_size
+
+
+def test_without_litestream_we_keep_the_wal_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 20)
     path = tmp_path / "acme.sqlite3"
-    connection = open_database(path, DatabaseSettings(is_replicated=True), KEY_MIGRATIONS)
-    assert connection.pragma("wal_autocheckpoint") == 0
+    connection = open_database(path, DatabaseSettings(), KEY_MIGRATIONS)
+    write_pages(connection, 100)
+    assert wal_bytes(path) < 50 * 4096
+
+
+def test_a_database_with_a_litestream_is_never_checkpointed_by_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 20)
+    monkeypatch.setattr(database, "ABANDONED_PAGES", 300)
+    path = tmp_path / "acme.sqlite3"
+    connection = open_database(path, DatabaseSettings(), KEY_MIGRATIONS)
+    write_pages(connection, 5)
+    database.litestream_folder(path).mkdir()  # it comes while we are writing
+    write_pages(connection, 60)
+    assert wal_bytes(path) > 100 * 4096
     connection.close()
-    assert (tmp_path / "acme.sqlite3-wal").stat().st_size > 0
+    assert wal_bytes(path) > 100 * 4096
+
+
+def test_the_wal_of_a_dead_litestream_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 20)
+    monkeypatch.setattr(database, "ABANDONED_PAGES", 100)
+    path = tmp_path / "acme.sqlite3"
+    database.litestream_folder(path).mkdir()
+    connection = open_database(path, DatabaseSettings(), KEY_MIGRATIONS)
+    write_pages(connection, 500)
+    assert wal_bytes(path) < 150 * 4096
 
 
 def test_the_database_is_opened_as_written_in_the_rules(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ def destroy(directory: Path, subject: SubjectId) -> int:
     with contextlib.closing(
         TenantRecords.open(directory, "acme", DATABASE, actor="user:test", run=RunId("test"))
     ) as records:
-        return records.destroy_key(subject)
+        destroyed = records.destroy_key(subject)
+    assert destroyed.is_overwritten
+    return len(destroyed.key_ids)
 
 
 def test_a_sealed_text_opens_only_with_its_key_and_at_its_place() -> None:

@@ -13,17 +13,20 @@ from nats.aio.client import Client
 
 from contract.litestream_config import DatabaseKind, NatsAccess, database_bucket
 from edge.records.database import DatabaseSettings
+from edge.records.keyring import Destroyed
 from edge.records.model import ContentState
+from edge.records.presence import RunId
 from edge.records.store import CallReader, CallStore, StoreSettings
+from edge.records.tenant import TenantRecords
 from edge.replication.cli import records as records_command
 from edge.replication.errors import ReplicaMissingError, RestoreTargetError
 from edge.replication.restore import RestoreOrder, restore
 from edge.replication.service import ReplicationService
 from edge.replication.watch import REPLICATION_STALLED, ReplicationWatch
-from tests.edge.records.examples import a_call, a_turn
+from tests.edge.records.examples import ANNA, a_call, a_turn
 from tests.edge.replication.conftest import NODE, Board, Server, running, settings, until
 
-REPLICATED = DatabaseSettings(is_replicated=True)
+REPLICATED = DatabaseSettings()
 STORE = StoreSettings(database=REPLICATED)
 RECORDS = database_bucket(NODE, DatabaseKind.RECORDS, "acme")
 KEYS = database_bucket(NODE, DatabaseKind.KEYS, "acme")
@@ -152,6 +155,29 @@ async def test_a_killed_litestream_is_started_again(tmp_path: Path, server: Serv
         await write_call(records, "c2")
         await until(lambda: len(litestreams(node.litestream.directory) - before) == 2)
         await caught_up(service, RECORDS, KEYS)
+
+
+async def test_a_destroyed_key_is_overwritten_under_a_running_litestream(
+    tmp_path: Path, server: Server, client: Client
+) -> None:
+    records = tmp_path / "records"
+    service = ReplicationService(settings(tmp_path, server, records), client.jetstream(), Board())
+    async with running(service.run()):
+        await write_call(records)
+        await caught_up(service, RECORDS, KEYS)
+        destroyed = await asyncio.to_thread(destroy, records)
+        assert destroyed.is_overwritten
+        await caught_up(service, RECORDS, KEYS)
+    report = await restore(order(server, tmp_path / "to", database=master_key(records)))
+    assert report.audit.is_whole
+    (turn,) = CallReader(tmp_path / "to", "acme", master_key(records)).turns("c1")
+    assert turn.content_state is ContentState.ERASED
+
+
+def destroy(records: Path) -> Destroyed:
+    opened = TenantRecords.open(records, "acme", REPLICATED, actor="user:test", run=RunId("test"))
+    with contextlib.closing(opened):
+        return opened.destroy_key(ANNA)
 
 
 async def test_what_was_never_replicated_is_named(tmp_path: Path, server: Server, client: Client) -> None:
