@@ -10,7 +10,6 @@ import uvloop
 
 from contract.errors import BoroughError
 from edge.observability.logs import configure_logging
-from edge.rollups.ledger import RollupLedger
 from edge.settings_file import load_settings
 from edge.sync.agent import run_agent
 from edge.sync.settings import SyncSettings
@@ -23,9 +22,7 @@ async def serve(settings: SyncSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ledger = RollupLedger(settings.sync.directory / "rollups.db", settings.node.region, settings.node.name)
-    with ledger:
-        await run_agent(settings, stop, ledger)
+    await run_agent(settings, stop)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from contract import uplink_pb2
+from contract.uplink_guard import MAX_COUNT, check
 from contract.uplink_pb2 import Ack
 from edge.sync.errors import RefusedError
 from edge.sync.folder import write_atomically
@@ -55,6 +56,10 @@ class AckOutbox:
         if refused is not None:
             ack.refusal = refused.refusal
             ack.document_kind, ack.document_name = refused.document_kind, refused.document_name
+        if ack.version > MAX_COUNT:
+            ack.version = 0  # what a forged message claimed
+        if check(ack):
+            ack.document_name = ""  # a name that the border does not let pass, such as one with a number in it
         try:
             write_atomically(self._directory / f"{name}.pb", ack.SerializeToString())
         except OSError:

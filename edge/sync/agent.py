@@ -6,15 +6,22 @@ ends only by a signal. README.md lists its tasks.
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from contract import subjects
+from edge.disk.ballast import Ballast
+from edge.disk.guard import DiskGuard, DiskMetrics
+from edge.disk.levels import DiskUse
 from edge.knowledge.replica import KnowledgeReplica
+from edge.records.database import DatabaseSettings
+from edge.replication.watch import ReplicationWatch
+from edge.rollups.ledger import LedgerSettings, RollupLedger
 from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
@@ -30,9 +37,10 @@ from edge.sync.leaf import LeafLinks
 from edge.sync.lock import RegionLock
 from edge.sync.metrics import SyncMetrics
 from edge.sync.mirrors import Mirrors
+from edge.sync.residency import BorderAlarm
 from edge.sync.rollout import Rollout
 from edge.sync.rollups import Ledger, RollupShipping
-from edge.sync.settings import MetricsSection, SyncSettings
+from edge.sync.settings import MetricsSection, ReplicationSection, SyncSettings
 from edge.sync.uplink import Uplink
 from edge.sync.verification import TrustedKeys
 from edge.sync.watch import Backoff, HubWatch, WatchedStream
@@ -56,15 +64,22 @@ class Links:
         return (self.border, self.agent, self.system)
 
 
-async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger | None) -> None:
-    """Run until `stop`. Raises TrustedKeyError and OSError for what only an operator can mend."""
+async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger | None = None) -> None:
+    """Run until `stop`, with the node's own ledger of rollups unless another is given.
+
+    Raises BoroughError and OSError for what only an operator can mend.
+    """
     keys = TrustedKeys.load(settings.hub.trusted_keys)
     folder = SyncFolder(settings.sync.directory, bundles_kept=settings.sync.bundles_kept)
     reader = BundleReader(region=settings.node.region, keys=keys, limit_bytes=settings.sync.bundle_limit_bytes)
     await asyncio.to_thread(folder.prepare)
+    await asyncio.to_thread(settings.records.directory.mkdir, parents=True, exist_ok=True)
     log.info("bundle_recovered", bundle=await asyncio.to_thread(folder.recover, reader))
     agent = _Agent(settings, keys, folder, reader)
-    async with _metrics_server(settings.metrics, agent.metrics), asyncio.TaskGroup() as group:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_metrics_server(settings.metrics, agent.metrics))
+        ledger = ledger or stack.enter_context(_ledger(settings, folder, agent.alarms))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(work, name=name) for name, work in agent.tasks(ledger)]
         log.info("agent_ready", region=settings.node.region, node=settings.node.name)
         try:
@@ -90,17 +105,17 @@ class _Agent:
         self._settings = settings
         self._folder = folder
         self.metrics = SyncMetrics.create()
-        self._alarms = Alarms(self.metrics.registry)
+        self.alarms = Alarms(self.metrics.registry)
         self._links = _links(settings)
         self._acks = AckOutbox(folder.acks, node.region, node.name)
-        self._rollout = Rollout(folder, self._acks, self._alarms, settings.sync)
+        self._rollout = Rollout(folder, self._acks, self.alarms, settings.sync)
         self._config = ConfigSync(
             region=node.region,
             folder=folder,
             reader=reader,
             rollout=self._rollout,
             acks=self._acks,
-            node_alarms=self._alarms,
+            node_alarms=self.alarms,
         )
         self._replica = KnowledgeReplica(folder.knowledge)
         self._knowledge = KnowledgeSync(
@@ -112,8 +127,10 @@ class _Agent:
             ),
             downloads=folder.downloads,
             acks=self._acks,
-            node_alarms=self._alarms,
+            node_alarms=self.alarms,
         )
+        self._disk = _disk_guard(settings, self.alarms, self.metrics)
+        self._knowledge.has_room = lambda: self._disk.allows(DiskUse.SNAPSHOTS)
         lock = RegionLock(self._links.agent, node.name)
         self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
         self._streams = [
@@ -128,7 +145,7 @@ class _Agent:
             lock=lock,
             mirrors=self._mirrors,
             streams=self._streams,
-            node_alarms=self._alarms,
+            node_alarms=self.alarms,
             metrics=self.metrics,
             settings=settings.watch,
         )
@@ -136,10 +153,13 @@ class _Agent:
         self._knowledge.snapshot_missing = lambda: self._watch.want_mirror_anew(snapshots)
         self._uplink = Uplink(self._links.border, node.region, node.name)
         self._shipping: RollupShipping | None = None
+        log_file = settings.nats.server_log
+        self._border_alarm = BorderAlarm(log_file, self.alarms, self.metrics) if log_file is not None else None
 
-    def tasks(self, ledger: Ledger | None) -> Sequence[Task]:
+    def tasks(self, ledger: Ledger) -> Sequence[Task]:
         """Every task of the agent, by name."""
         settings, health = self._settings, self._health()
+        self._shipping = shipping = self._ship(ledger)
         tasks: list[Task] = [(f"nats:{link.name}", link.run()) for link in self._links.all()]
         tasks += [(f"follow:{stream.label}", stream.follower.run()) for stream in self._streams]
         tasks += [
@@ -150,13 +170,14 @@ class _Agent:
             ("watch", self._watch.run()),
             ("acks", self._uplink.send_acks(self._acks)),
             ("health", self._uplink.send_health(health.message, every_s=settings.watch.health_every_s)),
+            ("rollups:cut", shipping.cut(settings.records.directory, health.capacity)),
+            ("rollups:send", shipping.send()),
+            ("disk", self._disk.run()),
         ]
-        if ledger is not None:
-            self._shipping = shipping = self._ship(ledger)
-            tasks += [
-                ("rollups:cut", shipping.cut(settings.records.directory, health.capacity)),
-                ("rollups:send", shipping.send()),
-            ]
+        if self._border_alarm is not None:
+            tasks.append(("border", self._border_alarm.run()))
+        if settings.replication is not None:
+            tasks.append(("replication", self._watch_replication(settings.replication)))
         return tasks
 
     def _ship(self, ledger: Ledger) -> RollupShipping:
@@ -166,7 +187,7 @@ class _Agent:
             self._uplink,
             subject=subjects.rollup(node.region, node.name),
             settings=self._settings.rollups,
-            node_alarms=self._alarms,
+            node_alarms=self.alarms,
             metrics=self.metrics,
         )
 
@@ -174,6 +195,18 @@ class _Agent:
         for damaged in await asyncio.to_thread(self._replica.examine):
             log.warning("knowledge_set_aside", tenant=damaged.tenant)
         await self._knowledge.run()
+
+    async def _watch_replication(self, settings: ReplicationSection) -> None:
+        """See that the records' replicas keep up, apart from the process that replicates: it may hang itself."""
+        watch = ReplicationWatch(
+            await self._links.agent.ready(),
+            node=self._settings.node.name,
+            directory=self._settings.records.directory,
+            database=DatabaseSettings(keys_directory=settings.keys_directory),
+            alarms=self.alarms,
+            stalled_after_s=settings.stalled_after_s,
+        )
+        await watch.run()
 
     def _watched(self, label: str, stream: str, alarm: str, sync: ConfigSync | KnowledgeSync) -> WatchedStream:
         return WatchedStream(
@@ -191,11 +224,41 @@ class _Agent:
             rollout=self._rollout,
             knowledge=self._knowledge,
             config_beats=self._config.beats,
-            node_alarms=self._alarms,
+            node_alarms=self.alarms,
             metrics=self.metrics,
             rollups_waiting=lambda: self._shipping.waiting if self._shipping is not None else 0,
-            border_refusals=lambda: 0,
+            border_refusals=lambda: self._border_alarm.total if self._border_alarm is not None else 0,
         )
+
+
+def _disk_guard(settings: SyncSettings, node_alarms: Alarms, metrics: SyncMetrics) -> DiskGuard:
+    """The guard of the disk that holds the records; it keeps the node's ballast."""
+    records, size_bytes = settings.records.directory, settings.disk.ballast_bytes
+    return DiskGuard(
+        records,
+        alarms=node_alarms,
+        ballast=Ballast(path=records / ".ballast", size_bytes=size_bytes) if size_bytes else None,
+        metrics=DiskMetrics.create(metrics.registry),
+    )
+
+
+def _ledger(settings: SyncSettings, folder: SyncFolder, node_alarms: Alarms) -> RollupLedger:
+    """The node's ledger; it tells of its bound from the thread that uses it."""
+    loop = asyncio.get_running_loop()
+    records = settings.replication
+
+    def tell(is_coarse: bool) -> None:  # noqa: FBT001 - the ledger's callback
+        loop.call_soon_threadsafe(partial(node_alarms.set, alarms.ROLLUPS_COARSE, is_raised=is_coarse))
+
+    return RollupLedger(
+        folder.rollups,
+        settings.node.region,
+        settings.node.name,
+        settings=LedgerSettings(
+            records=DatabaseSettings(keys_directory=records.keys_directory if records is not None else None)
+        ),
+        alarm=tell,
+    )
 
 
 def _links(settings: SyncSettings) -> Links:

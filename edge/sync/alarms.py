@@ -14,6 +14,7 @@ KNOWLEDGE_REFUSED = "knowledge_refused"
 WORKERS_BEHIND = "workers_behind"
 WORKERS_MISSING = "workers_missing"
 ROLLUPS_WAITING = "rollups_waiting"
+ROLLUPS_COARSE = "rollups_coarse"
 NATS_DOWN = "nats_down"
 BORDER_REFUSED = "border_refused"
 REPLICATION_STALLED = "replication_stalled"
@@ -30,6 +31,7 @@ ALL = (
     WORKERS_BEHIND,
     WORKERS_MISSING,
     ROLLUPS_WAITING,
+    ROLLUPS_COARSE,
     NATS_DOWN,
     BORDER_REFUSED,
     REPLICATION_STALLED,

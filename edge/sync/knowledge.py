@@ -73,6 +73,7 @@ class KnowledgeSync:
     acks: AckOutbox
     node_alarms: Alarms
     snapshot_missing: Callable[[], None] = lambda: None
+    has_room: Callable[[], bool] = lambda: True
     beats: BeatWatch = field(default_factory=BeatWatch)
     versions: dict[str, AppliedVersion] = field(default_factory=dict)
     _newest: dict[str, bytes] = field(default_factory=dict)
@@ -158,6 +159,8 @@ class KnowledgeSync:
         if not step.is_snapshot:
             await asyncio.to_thread(self.replica.apply_delta, step.manifest, step.content)
             return
+        if not self.has_room():
+            raise RefusedError(uplink_pb2.REFUSAL_NO_SPACE, "the disk is low: no snapshot is fetched")
         file = self.downloads / f"{step.manifest.tenant}.snapshot"
         try:
             await self.archive.fetch(step.manifest.snapshot.object, file)

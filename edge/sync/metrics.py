@@ -18,6 +18,7 @@ class SyncMetrics:
     heals: Counter
     rollups_waiting: Gauge
     rollups_sent: Counter
+    border_refusals: Counter
 
     @classmethod
     def create(cls) -> Self:
@@ -41,6 +42,9 @@ class SyncMetrics:
             heals=Counter("borough_heals", "Attempts at healing the way from the hub", ("step",), registry=registry),
             rollups_waiting=Gauge(
                 "borough_rollups_waiting", "Rollups that the hub has not stored yet", registry=registry
+            ),
+            border_refusals=Counter(
+                "borough_border_refusals", "Attempts refused at the border", ("kind",), registry=registry
             ),
             rollups_sent=Counter("borough_rollups_sent", "Rollups that the hub has stored", registry=registry),
         )

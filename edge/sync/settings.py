@@ -24,6 +24,9 @@ class NatsSection(Section):
     agent: CertificateSection | None = Field(default=None, description="the agent's user in the account REGION")
     border: CertificateSection | None = Field(default=None, description="the agent's user in the account BORDER")
     system: CertificateSection | None = Field(default=None, description="the agent's user in the account SYS")
+    server_log: Path | None = Field(
+        default=None, description="log of this node's nats-server; border refusals stand in it"
+    )
     mirror_replicas: int = Field(default=1, ge=1, le=3, description="copies of each mirror in the region")
 
 
@@ -57,6 +60,17 @@ class SlotsSection(Section):
     capacity: int = Field(ge=1, le=1000, description="calls at once on this node")
 
 
+class ReplicationSection(Section):
+    keys_directory: Path | None = Field(default=None, description="folder of the key databases, if it is another")
+    stalled_after_s: float = Field(default=10.0, ge=1, le=3600, description="how far behind a replica is an alarm")
+
+
+class DiskSection(Section):
+    ballast_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=0, description="room held back for the records, given up when the disk is full"
+    )
+
+
 class RollupsSection(Section):
     every_s: float = Field(default=60.0, ge=0.1, le=3600, description="time between rollups")
     drained_per_s: float = Field(default=50.0, gt=0, le=10_000, description="rollups sent at most while catching up")
@@ -88,5 +102,7 @@ class SyncSettings(Section):
     records: RecordsSection
     metrics: MetricsSection
     slots: SlotsSection | None = Field(default=None, description="absent on a node that serves no calls")
+    replication: ReplicationSection | None = Field(default=None, description="absent where records are not replicated")
+    disk: DiskSection = Field(default_factory=DiskSection)
     rollups: RollupsSection = Field(default_factory=RollupsSection)
     watch: WatchSection = Field(default_factory=WatchSection)

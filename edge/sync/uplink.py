@@ -4,10 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import structlog
+
 from contract import subjects
+from contract.uplink_guard import check
 from contract.uplink_pb2 import Health
 from edge.sync.acks import AckOutbox
 from edge.sync.connection import NATS_ERRORS, NatsLink
+
+log = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S = 1.0
 
@@ -38,8 +43,16 @@ class Uplink:
         """Say how the node is; a message that cannot go now is of no use later."""
         while True:
             if self._link.is_up:
-                await self.stored(subjects.health(self._region, self._node), health().SerializeToString())
+                await self._send_health(health())
             await asyncio.sleep(every_s)
+
+    async def _send_health(self, message: Health) -> None:
+        problems = check(message)
+        if problems:
+            # Our bug; the hub would refuse it, and what is wrong must not leave the region to say so.
+            log.error("health_not_sent", problems=problems)
+            return
+        await self.stored(subjects.health(self._region, self._node), message.SerializeToString())
 
     async def stored(self, subject: str, payload: bytes, *, message_id: str = "") -> bool:
         """Whether the hub has stored a message."""

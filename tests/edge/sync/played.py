@@ -22,6 +22,7 @@ from edge.sync.agent import run_agent
 from edge.sync.rollups import Ledger
 from edge.sync.settings import (
     CertificateSection,
+    DiskSection,
     HubSection,
     MetricsSection,
     NatsSection,
@@ -186,6 +187,7 @@ class World:
             sync=SyncSection(directory=self.root / name),
             records=RecordsSection(directory=self.root / "records"),
             metrics=MetricsSection(port=self.agent_port),
+            disk=DiskSection(ballast_bytes=0),
             rollups=RollupsSection(every_s=0.5),
             watch=WatchSection(**{"health_every_s": 0.3, "stale_after_s": 1.5, "heal_after_s": 1.0, **watch}),
         )
