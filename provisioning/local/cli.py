@@ -41,7 +41,7 @@ def setup(state: Path, as_json: bool) -> None:
     "--tenants", type=click.Path(path_type=Path, exists=True), default=EXAMPLE_TENANTS, help="tenant documents"
 )
 @click.option("--regions", default=DEFAULT_REGIONS, show_default=True, help="regions and how many nodes each has")
-@click.option("--hub/--no-hub", "with_hub", default=False, help="without: nodes that read the tenants from disk")
+@click.option("--hub/--no-hub", "with_hub", default=True, help="without: nodes that read the tenants from disk")
 @click.option("--workers", type=click.IntRange(1, 64), default=DEFAULT_WORKERS, show_default=True)
 @click.option("--capacity", type=click.IntRange(1, 1000), default=DEFAULT_CAPACITY, show_default=True)
 @json_option

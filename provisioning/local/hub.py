@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from provisioning.identity.names import PersonName, PersonRole, ServiceRole
-from provisioning.local.layout import StateLayout, TomlSections, free_port, write_toml
+from provisioning.local.layout import StateLayout, TomlSections, TomlValue, free_port, write_toml
 from provisioning.local.network import client_url, credentials, hub_server
 from provisioning.local.node import inference_service, inference_socket
 from provisioning.local.process import ServiceSpec, running
@@ -66,37 +66,32 @@ async def local_hub(deployment: Deployment, machine: StateLayout) -> AsyncIterat
 def _write_admin_context(deployment: Deployment, machine: StateLayout, hub: RunningHub) -> None:
     identities = deployment.identities
     identities.ensure(OPERATOR, datetime.now(UTC))
-    sections: TomlSections = {
-        "hub": {
-            "address": f"127.0.0.1:{hub.admin_port}",
-            "ca": identities.authority_file,
-            "certificate": identities.certificate_file(OPERATOR),
-            "key": identities.key_file(OPERATOR),
-        }
+    values: dict[str, TomlValue] = {
+        "address": f"127.0.0.1:{hub.admin_port}",
+        "authority": identities.authority_file,
+        "certificate": identities.certificate_file(OPERATOR),
+        "key": identities.key_file(OPERATOR),
     }
-    write_toml(machine.admin_context, sections).chmod(0o600)
+    write_toml(machine.admin_context, {"": values}).chmod(0o600)
 
 
 def _controlplane(deployment: Deployment, machine: StateLayout, hub: RunningHub) -> ServiceSpec:
     layout, server, identities = machine.hub, deployment.topology.hub, deployment.identities
     own = credentials(deployment, server, ServiceRole.CONTROLPLANE)
+    authority = identities.authority_file
     sections: TomlSections = {
-        "hub": {"name": server.node, "database": layout.records / "hub.db"},
-        "nats": {"url": client_url(server), "ca": identities.authority_file, **own},
-        "admin": {
-            "port": hub.admin_port,
-            "ca": identities.authority_file,
-            "revoked": identities.revoked_file,
-            **own,
-        },
-        "signing": {"key": identities.signing_key_file},
+        "hub": {"name": server.node},
+        "database": {"path": layout.records / "hub.db"},
+        "nats": {"url": client_url(server), "authority": authority, **own},
+        "admin": {"port": hub.admin_port, "authority": authority, "revoked_file": identities.revoked_file, **own},
+        "signing": {"key_file": identities.signing_key_file},
         "inference": {"socket": inference_socket(layout)},
         "metrics": {"port": hub.metrics_port},
     }
     config = write_toml(layout.run / "hub.toml", sections)
 
     async def is_ready() -> bool:
-        return await answers_http(f"http://127.0.0.1:{hub.metrics_port}/ready")
+        return await answers_http(f"http://127.0.0.1:{hub.metrics_port}/metrics")
 
     return ServiceSpec(
         name="controlplane",

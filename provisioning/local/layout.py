@@ -101,10 +101,10 @@ TomlSections = dict[str, dict[str, TomlValue]]
 
 
 def write_toml(path: Path, sections: TomlSections) -> Path:
-    """Write a settings file; a section within another has a dotted name."""
+    """Write a settings file; a section within another has a dotted name, keys outside of sections the empty one."""
     lines = []
     for section, values in sections.items():
-        lines.append(f"[{section}]")
+        lines += [f"[{section}]"] if section else []
         for key, value in values.items():
             # A JSON string, number or list of strings is a TOML one too.
             lines.append(f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}")

@@ -16,6 +16,7 @@ from provisioning.local.network import deploy, region_servers
 from provisioning.local.node import DEFAULT_CAPACITY, DEFAULT_WORKERS, Node, NodeOptions, local_node
 from provisioning.local.plan import DEFAULT_REGIONS, parse_regions
 from provisioning.local.process import running_together
+from provisioning.local.seeding import seed, until_served
 
 # Below the nodes' and below the ports that the kernel gives to outgoing connections.
 CARRIER_RTP_FIRST = 18_000
@@ -35,7 +36,7 @@ class MachineOptions:
     workers: int = DEFAULT_WORKERS
     capacity: int = DEFAULT_CAPACITY
     sip: bool = True
-    hub: bool = False
+    hub: bool = True
 
 
 @asynccontextmanager
@@ -51,6 +52,8 @@ async def local_machine(options: MachineOptions) -> AsyncIterator[None]:
         carrier_sip_port = free_port(socket.SOCK_DGRAM)
         deployment = deploy(plans, layout) if options.hub else None
         hub = await stack.enter_async_context(local_hub(deployment, layout)) if deployment else None
+        if hub is not None:
+            await seed(plans, options.tenants, layout)
         nodes = []
         for plan in plans:
             if deployment is not None:
@@ -68,6 +71,8 @@ async def local_machine(options: MachineOptions) -> AsyncIterator[None]:
                     sip=options.sip,
                 )
                 nodes.append(await stack.enter_async_context(local_node(node_options)))
+        if hub is not None:
+            await until_served(layout)
         layout.region_file.write_text(
             json.dumps(_describe(options, hub, nodes, carrier_sip_port), indent=2), encoding="utf-8"
         )

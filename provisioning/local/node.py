@@ -149,6 +149,7 @@ async def _join_network(options: NodeOptions, deployment: Deployment, sync_port:
     """Start the node's agent and the replication of its records."""
     server = deployment.topology.region(options.plan.region).node(options.plan.name)
     await stack.enter_async_context(running(_sync(options, deployment, server, sync_port)))
+    await stack.enter_async_context(running(_replication(options, deployment, server)))
 
 
 def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode, port: int) -> ServiceSpec:
@@ -160,6 +161,7 @@ def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode, port: 
             "urls": [client_url(node) for node in (server, *siblings)],
             "ca": deployment.identities.authority_file,
             "mirror_replicas": region.replicas,
+            "server_log": deployment.instance(server).files.log,
         },
         "nats.agent": credentials(deployment, server, ServiceRole.AGENT),
         "nats.border": credentials(deployment, server, ServiceRole.BORDER),
@@ -167,6 +169,8 @@ def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode, port: 
         "hub": {"trusted_keys": [str(deployment.identities.signing_public_file)]},
         "sync": {"directory": layout.sync, "workers_expected": options.workers},
         "records": {"directory": layout.records},
+        "slots": {"directory": layout.run / "slots", "capacity": options.capacity},
+        "replication": {},
         "metrics": {"port": port},
     }
     config = write_toml(layout.run / "sync.toml", sections)
@@ -178,6 +182,36 @@ def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode, port: 
         name="sync",
         argv=[sys.executable, "-m", "edge.sync", "--config", str(config)],
         log=layout.log / "sync.log",
+        control=layout.control,
+        is_ready=is_ready,
+    )
+
+
+def _replication(options: NodeOptions, deployment: Deployment, server: NatsNode) -> ServiceSpec:
+    layout, region, port = options.layout, deployment.topology.region(server.region), free_port(socket.SOCK_STREAM)
+    siblings = [node for node in region.nodes if node is not server]
+    sections: TomlSections = {
+        "node": {"name": server.name},
+        "nats": {
+            "urls": [client_url(node) for node in (server, *siblings)],
+            "ca": deployment.identities.authority_file,
+            "replicas": region.replicas,
+        },
+        "nats.agent": credentials(deployment, server, ServiceRole.AGENT),
+        "nats.litestream": credentials(deployment, server, ServiceRole.LITESTREAM),
+        "records": {"directory": layout.records},
+        "litestream": {"directory": layout.run / "litestream"},
+        "watch": {"port": port},
+    }
+    config = write_toml(layout.run / "replication.toml", sections)
+
+    async def is_ready() -> bool:
+        return await answers_http(f"http://127.0.0.1:{port}/metrics")
+
+    return ServiceSpec(
+        name="replication",
+        argv=[sys.executable, "-m", "edge.replication", "--config", str(config)],
+        log=layout.log / "replication.log",
         control=layout.control,
         is_ready=is_ready,
     )
