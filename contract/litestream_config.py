@@ -17,10 +17,14 @@ class DatabaseKind(StrEnum):
 
     RECORDS = "r"
     KEYS = "k"
+    LEDGER = "l"
 
 
 def database_bucket(node: str, kind: DatabaseKind, tenant: str) -> str:
-    """The object store of one database of a node. Node names hold no underscore, so the parts can be told."""
+    """The object store of one database of a node. Node names hold no underscore, so the parts can be told.
+
+    A node has one ledger of rollups; its `tenant` is "rollups".
+    """
     return f"{replica_bucket(node)}_{kind}_{tenant}"
 
 

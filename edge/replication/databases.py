@@ -6,6 +6,8 @@ from pathlib import Path
 from contract.litestream_config import DatabaseKind, ReplicatedDatabase, database_bucket
 from edge.records.database import DatabaseSettings, database_path, key_database_path, tenants_in
 
+ROLLUPS = "rollups"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDatabase:
@@ -41,9 +43,17 @@ def keys_of(directory: Path, node: str, tenant: str, settings: DatabaseSettings)
     )
 
 
-def databases_in(directory: Path, node: str, settings: DatabaseSettings) -> tuple[NodeDatabase, ...]:
+def ledger_of(path: Path, node: str) -> NodeDatabase:
+    """A node's ledger of rollups: restored records must not be counted twice."""
+    bucket = database_bucket(node, DatabaseKind.LEDGER, ROLLUPS)
+    return NodeDatabase(kind=DatabaseKind.LEDGER, tenant=ROLLUPS, path=path, bucket=bucket)
+
+
+def databases_in(
+    directory: Path, node: str, settings: DatabaseSettings, ledger: Path | None = None
+) -> tuple[NodeDatabase, ...]:
     """All that exist now."""
-    found = []
+    found = [ledger_of(ledger, node)] if ledger is not None else []
     for tenant in tenants_in(directory):
         found += [records_of(directory, node, tenant), keys_of(directory, node, tenant, settings)]
     return tuple(database for database in found if database.path.exists())

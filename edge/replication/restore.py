@@ -22,7 +22,7 @@ from edge.records.errors import from_sqlite
 from edge.records.presence import RunId
 from edge.records.tenant import TenantRecords
 from edge.records.verification import AuditReport, verify
-from edge.replication.databases import NodeDatabase, keys_of, records_of
+from edge.replication.databases import NodeDatabase, keys_of, ledger_of, records_of
 from edge.replication.errors import ReplicaMissingError, RestoreFailedError, RestoreTargetError
 from edge.replication.litestream import find_litestream
 
@@ -77,6 +77,18 @@ async def restore(order: RestoreOrder) -> RestoreReport:
     except BaseException:
         for database in (records, keys):
             _remove(database.path)
+        raise
+
+
+async def restore_ledger(from_node: str, target: Path, nats: NatsAccess, *, program: Path | None = None) -> None:
+    """Restore a node's ledger of rollups, so that what was counted is not counted again. Raises ReplicationError."""
+    database = ledger_of(target, from_node)
+    if database.path.exists():
+        raise RestoreTargetError(f"{target} exists")
+    try:
+        await _fetch(find_litestream(program), database, nats)
+    except BaseException:
+        _remove(target)
         raise
 
 

@@ -1,14 +1,15 @@
 """Keeps a replica of every database of this node: object stores made, two Litestreams fed, stalls healed.
 
-Records and keys have a Litestream each, because retention is a setting of a whole process and keys must go soon. A new
-tenant's database is found within `DISCOVER_EVERY_S`; the Litestream of its kind then starts afresh with one database
-more (0.5.17 can be told of new databases at run time only without TLS). A Litestream whose replica stalls is restarted,
-once in `HEAL_EVERY_S`.
+Records (with the ledger of rollups) and keys have a Litestream each, because retention is a setting of a whole process
+and keys must go soon. A new tenant's database is found within `DISCOVER_EVERY_S`; the Litestream of its group then
+starts afresh with one database more (0.5.17 can be told of new databases at run time only without TLS). A Litestream
+whose replica stalls is restarted, once in `HEAL_EVERY_S`.
 """
 
 import asyncio
 import time
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 
 import structlog
@@ -31,6 +32,21 @@ HEAL_EVERY_S = 60.0
 CONFIG_MODE = 0o600
 
 
+class Group(StrEnum):
+    """Databases that one Litestream replicates."""
+
+    RECORDS = "records"
+    KEYS = "keys"
+
+
+GROUPS = {
+    DatabaseKind.RECORDS: Group.RECORDS,
+    DatabaseKind.LEDGER: Group.RECORDS,
+    DatabaseKind.KEYS: Group.KEYS,
+}
+PACES = {Group.RECORDS: RECORDS_PACE, Group.KEYS: KEYS_PACE}
+
+
 class ReplicationService:
     """`run` until cancelled; `js` is a connection to the region that may make streams."""
 
@@ -38,12 +54,8 @@ class ReplicationService:
         self._settings = settings
         self._js = js
         self._database = settings.records.database()
-        self._pace = {
-            kind: replace(pace, look_ms=settings.litestream.look_ms, upload_ms=settings.litestream.upload_ms)
-            for kind, pace in ((DatabaseKind.RECORDS, RECORDS_PACE), (DatabaseKind.KEYS, KEYS_PACE))
-        }
         self._known: dict[str, NodeDatabase] = {}
-        self._litestreams: dict[DatabaseKind, Litestream] = {}
+        self._litestreams: dict[Group, Litestream] = {}
         self._healed_at = time.monotonic()
         self.watch = ReplicationWatch(
             js,
@@ -51,6 +63,7 @@ class ReplicationService:
             directory=settings.records.directory,
             database=self._database,
             alarms=alarms,
+            ledger=settings.records.ledger,
             stalled_after_s=settings.watch.stalled_after_s,
         )
 
@@ -62,17 +75,14 @@ class ReplicationService:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watch.run(), name="replication:watch")
             while True:
-                changed = await self._discover()
-                for kind in changed:
-                    await asyncio.to_thread(self._write_config, kind, folder)
-                    if kind in self._litestreams:
-                        self._litestreams[kind].restart()
+                for group in await self._discover():
+                    await asyncio.to_thread(self._write_config, group, folder)
+                    if group in self._litestreams:
+                        self._litestreams[group].restart()
                         continue
-                    litestream = Litestream(
-                        program, _config(folder, kind), folder / f"litestream-{kind.name.lower()}.log"
-                    )
-                    self._litestreams[kind] = litestream
-                    tasks.create_task(litestream.run(), name=f"replication:{kind.name.lower()}")
+                    litestream = Litestream(program, _config(folder, group), folder / f"litestream-{group}.log")
+                    self._litestreams[group] = litestream
+                    tasks.create_task(litestream.run(), name=f"replication:{group}")
                 self._heal()
                 await self.watch.sweep()
                 await asyncio.sleep(DISCOVER_EVERY_S)
@@ -84,16 +94,17 @@ class ReplicationService:
             parents=True, exist_ok=True, mode=0o700
         )
 
-    async def _discover(self) -> set[DatabaseKind]:
-        """Kinds of which there are new databases, with an object store each."""
+    async def _discover(self) -> set[Group]:
+        """Groups in which there are new databases, with an object store each."""
+        records = self._settings.records
         found = await asyncio.to_thread(
-            databases_in, self._settings.records.directory, self._settings.node.name, self._database
+            databases_in, records.directory, self._settings.node.name, self._database, records.ledger
         )
         changed = set()
         for database in found:
             if database.bucket not in self._known and await self._has_bucket(database.bucket):
                 self._known[database.bucket] = database
-                changed.add(database.kind)
+                changed.add(GROUPS[database.kind])
         return changed
 
     async def _has_bucket(self, bucket: str) -> bool:
@@ -113,25 +124,26 @@ class ReplicationService:
             return False
         return True
 
-    def _write_config(self, kind: DatabaseKind, folder: Path) -> None:
-        databases = tuple(database.replicated() for database in self._known.values() if database.kind is kind)
-        path = _config(folder, kind)
-        draft = path.with_suffix(".new")
-        draft.write_text(
-            render(databases, self._settings.nats.access(), self._pace[kind], metrics_port=None), encoding="utf-8"
+    def _write_config(self, group: Group, folder: Path) -> None:
+        databases = tuple(known.replicated() for known in self._known.values() if GROUPS[known.kind] is group)
+        pace = replace(
+            PACES[group], look_ms=self._settings.litestream.look_ms, upload_ms=self._settings.litestream.upload_ms
         )
+        path = _config(folder, group)
+        draft = path.with_suffix(".new")
+        draft.write_text(render(databases, self._settings.nats.access(), pace, metrics_port=None), encoding="utf-8")
         draft.chmod(CONFIG_MODE)
         draft.replace(path)
 
     def _heal(self) -> None:
         """Restart what a stalled replica hangs on; a frozen process does not free itself."""
-        stalled = {self._known[bucket].kind for bucket in self.watch.stalled if bucket in self._known}
+        stalled = {GROUPS[self._known[bucket].kind] for bucket in self.watch.stalled if bucket in self._known}
         if stalled and time.monotonic() - self._healed_at > HEAL_EVERY_S:
             self._healed_at = time.monotonic()
-            for kind in stalled:
-                log.warning("litestream_restarted", kind=kind.name.lower())
-                self._litestreams[kind].restart()
+            for group in stalled & self._litestreams.keys():
+                log.warning("litestream_restarted", group=group)
+                self._litestreams[group].restart()
 
 
-def _config(folder: Path, kind: DatabaseKind) -> Path:
-    return folder / f"litestream-{kind.name.lower()}.yml"
+def _config(folder: Path, group: Group) -> Path:
+    return folder / f"litestream-{group}.yml"

@@ -36,6 +36,7 @@ class NatsSection(Section):
 class RecordsSection(Section):
     directory: Path = Field(description="folder of the tenants' databases")
     keys_directory: Path | None = Field(default=None, description="folder of the key databases, if it is another")
+    ledger: Path | None = Field(default=None, description="the node's ledger of rollups (the agent's `rollups.db`)")
 
     def database(self) -> DatabaseSettings:
         """As the records want it."""

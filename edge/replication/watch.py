@@ -53,7 +53,7 @@ class _Watched:
 class ReplicationWatch:
     """Watches all databases of a node. `run` until cancelled."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by name
         self,
         js: JetStreamContext,
         *,
@@ -61,12 +61,14 @@ class ReplicationWatch:
         directory: Path,
         database: DatabaseSettings,
         alarms: AlarmBoard,
+        ledger: Path | None = None,
         stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
         self._js = js
         self._node = node
         self._directory = directory
         self._settings = database
+        self._ledger = ledger
         self._alarms = alarms
         self._stalled_after_s = stalled_after_s
         self._watched: dict[str, _Watched] = {}
@@ -105,7 +107,8 @@ class ReplicationWatch:
     async def look(self) -> None:
         """Compare every database with its replica once."""
         before, self._looked_at = self._looked_at, time.time()
-        for database in await asyncio.to_thread(databases_in, self._directory, self._node, self._settings):
+        found = await asyncio.to_thread(databases_in, self._directory, self._node, self._settings, self._ledger)
+        for database in found:
             if database.bucket not in self._watched:
                 await self._add(database, since=before)
         for watched in self._watched.values():

@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import apsw
 import pytest
 from click.testing import CliRunner
 from nats.aio.client import Client
@@ -20,7 +21,7 @@ from edge.records.store import CallReader, CallStore, StoreSettings
 from edge.records.tenant import TenantRecords
 from edge.replication.cli import records as records_command
 from edge.replication.errors import ReplicaMissingError, RestoreTargetError
-from edge.replication.restore import RestoreOrder, restore
+from edge.replication.restore import RestoreOrder, restore, restore_ledger
 from edge.replication.service import ReplicationService
 from edge.replication.watch import REPLICATION_STALLED, ReplicationWatch
 from tests.edge.records.examples import ANNA, a_call, a_turn
@@ -194,3 +195,22 @@ def litestreams(directory: Path) -> set[int]:
             if process.name.isdigit() and str(directory).encode() in (process / "cmdline").read_bytes():
                 found.add(int(process.name))
     return found
+
+
+async def test_the_ledger_of_rollups_is_replicated_and_restored(tmp_path: Path, server: Server, client: Client) -> None:
+    ledger = tmp_path / "sync" / "rollups.db"
+    ledger.parent.mkdir()
+    node = settings(tmp_path, server, tmp_path / "records")
+    node = node.model_copy(update={"records": node.records.model_copy(update={"ledger": ledger})})
+    service = ReplicationService(node, client.jetstream(), Board())
+    bucket = database_bucket(NODE, DatabaseKind.LEDGER, "rollups")
+    async with running(service.run()):
+        with contextlib.closing(apsw.Connection(str(ledger))) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.wal_autocheckpoint(0)
+            connection.execute("CREATE TABLE watermarks (tenant, seq); INSERT INTO watermarks VALUES ('acme', 17)")
+            await caught_up(service, bucket)
+    restored = tmp_path / "restored.db"
+    await restore_ledger(NODE, restored, NatsAccess(url=server.url))
+    with contextlib.closing(apsw.Connection(str(restored))) as connection:
+        assert connection.execute("SELECT * FROM watermarks").fetchall() == [("acme", 17)]
