@@ -38,7 +38,7 @@ class Replica(Protocol):
 
     def tenants(self) -> tuple[str, ...]: ...
     def version(self, tenant: str) -> AppliedVersion | None: ...
-    def apply_snapshot(self, manifest: KnowledgeManifest, file: Path) -> None: ...
+    def apply_snapshot(self, manifest: KnowledgeManifest, file: Path, *, towards: int = 0) -> None: ...
     def apply_delta(self, manifest: KnowledgeManifest, content: bytes) -> None: ...
 
 
@@ -110,7 +110,7 @@ class KnowledgeSync:
                 self._settle(tenant, target.manifest.version)
                 return
             for step in await self._steps_to(tenant, target):
-                await self._take(step)
+                await self._take(step, towards=target.manifest.version)
             await self._read_version(tenant)
         except KnowledgeDamagedError:
             # The replica was set aside; the next round starts from nothing.
@@ -155,7 +155,7 @@ class KnowledgeSync:
             held.setdefault(step.manifest.version, step)
         return chain(held, version, target.manifest.version)
 
-    async def _take(self, step: Step) -> None:
+    async def _take(self, step: Step, *, towards: int) -> None:
         if not step.is_snapshot:
             await asyncio.to_thread(self.replica.apply_delta, step.manifest, step.content)
             return
@@ -164,7 +164,7 @@ class KnowledgeSync:
         file = self.downloads / f"{step.manifest.tenant}.snapshot"
         try:
             await self.archive.fetch(step.manifest.snapshot.object, file)
-            await asyncio.to_thread(self.replica.apply_snapshot, step.manifest, file)
+            await asyncio.to_thread(self.replica.apply_snapshot, step.manifest, file, towards=towards)
         finally:
             await asyncio.to_thread(file.unlink, missing_ok=True)
 

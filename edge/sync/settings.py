@@ -40,7 +40,7 @@ class SyncSection(Section):
     directory: Path = Field(description="folder of bundles, knowledge and what waits for the hub; workers read it")
     bundles_kept: int = Field(default=3, ge=2, le=100, description="bundles kept on disk, the running one included")
     bundle_limit_bytes: int = Field(
-        default=16 * 1024 * 1024, ge=1024, description="largest bundle once unpacked; a larger one is refused"
+        default=64 * 1024 * 1024, ge=1024, description="largest bundle once unpacked; a larger one is refused"
     )
     snapshot_limit_bytes: int = Field(
         default=4 * 1024**3, ge=1024, description="largest knowledge snapshot; a larger one is refused"

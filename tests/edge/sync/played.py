@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from edge.sync.settings import (
 )
 from provisioning.identity.names import ServiceRole
 from provisioning.identity.store import IdentityStore
-from provisioning.local.process import running
+from provisioning.local.process import running_together
 from provisioning.nats.deployment import Deployment
 from tests.edge.sync.hub import REGION, SigningHub
 from tests.nats_network import Network, ask, eventually, spec_of, topology
@@ -162,9 +162,9 @@ class World:
     root: Path
     agent_port: int
 
-    def settings(self, name: str = "n", **watch: float) -> SyncSettings:
-        """Settings of the agent on the region's first node."""
-        node = self.network.node(REGION)
+    def settings(self, number: int = 1) -> SyncSettings:
+        """Settings of the agent on a node of the region; the first one's folder is "n"."""
+        node = self.network.node(REGION, number)
         store = self.network.deployment.identities
         key = self.root / "hub.pub"
         public = self.hub.signing.key.public_key()
@@ -184,36 +184,37 @@ class World:
                 system=certificate(ServiceRole.SYSTEM),
             ),
             hub=HubSection(trusted_keys=(key,)),
-            sync=SyncSection(directory=self.root / name),
-            records=RecordsSection(directory=self.root / "records"),
-            metrics=MetricsSection(port=self.agent_port),
+            sync=SyncSection(directory=self.root / ("n" if number == 1 else f"n{number}")),
+            records=RecordsSection(directory=self.root / f"records-{number}"),
+            metrics=MetricsSection(port=self.agent_port if number == 1 else 0),
             disk=DiskSection(ballast_bytes=0),
             rollups=RollupsSection(every_s=0.5),
-            watch=WatchSection(**{"health_every_s": 0.3, "stale_after_s": 1.5, "heal_after_s": 1.0, **watch}),
+            watch=WatchSection(health_every_s=0.3, stale_after_s=1.5, heal_after_s=1.0),
         )
 
 
 @asynccontextmanager
-async def world(root: Path) -> AsyncIterator[World]:
-    """Run everything but the agent."""
-    plan = topology({REGION: 1})
+async def world(root: Path, *, nodes: int = 1) -> AsyncIterator[World]:
+    """Run everything but the agents."""
+    plan = topology({REGION: nodes})
     proxy = SilentProxy(plan.hub.leaf_port)
     store = IdentityStore(root / "identity")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(proxy.serving())
         deployment = Deployment(topology=plan, identities=store, root=root / "nats")
-        behind = replace(plan, hub=replace(plan.hub, leaf_port=proxy.port))
         deployment.ensure_identities(datetime.now(UTC))
-        Deployment(topology=behind, identities=store, root=root / "nats").write(datetime.now(UTC))
-        region_text = deployment.instance(plan.regions[0].nodes[0]).config.read_text(encoding="utf-8")
         deployment.write(datetime.now(UTC))
-        deployment.instance(plan.regions[0].nodes[0]).write(region_text)
+        servers = [deployment.instance(node) for node in plan.regions[0].nodes]
+        # The region dials the proxy; the hub listens where it always does.
+        straight = f":{plan.hub.leaf_port}"
+        for server in servers:
+            server.write(server.config.read_text(encoding="utf-8").replace(straight, f":{proxy.port}"))
         network = Network(deployment)
-        for server in deployment.servers():
-            spec = spec_of(deployment, server)
-            network.services[spec.name] = await stack.enter_async_context(running(spec))
+        specs = [spec_of(deployment, server) for server in deployment.servers()]
+        await stack.enter_async_context(running_together(specs))
         await stack.enter_async_context(network.stack)
-        await network.linked(plan.regions[0].nodes[0])
+        for node in plan.regions[0].nodes:
+            await network.linked(node)
         hub = PlayedHub(SigningHub(), await network.connect(network.hub, ServiceRole.CONTROLPLANE))
         await stack.enter_async_context(hub.serving())
         yield World(network=network, proxy=proxy, hub=hub, root=root, agent_port=_free_port())

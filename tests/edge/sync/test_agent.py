@@ -1,5 +1,6 @@
 """The node agent on real servers: what comes down, what goes up, what happens when the way is cut or falls silent."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from math import nan
@@ -12,6 +13,8 @@ from contract.streams import mirrors
 from contract.uplink_pb2 import Capacity
 from edge.sync import alarms
 from edge.sync.acks import AckOutbox
+from edge.sync.connection import NatsLink
+from edge.sync.leaf import LeafLinks
 from provisioning.identity.names import ServiceRole
 from tests.edge.sync.hub import REGION, SHOP, shop
 from tests.edge.sync.played import agent, until, world
@@ -151,14 +154,39 @@ async def test_a_mirror_that_was_lost_comes_back_with_its_past(tmp_path: Path) -
 
 
 async def test_a_mirror_that_stalled_is_made_anew(tmp_path: Path) -> None:
-    """The hub's consumer of the mirror vanishes and comes back elsewhere: the mirror stands still, the link is fine."""
+    """The hub's consumer is set far ahead: the link is fine, the mirror waits for messages that never come."""
     async with world(tmp_path) as w, agent(w.settings()):
         await w.hub.publish(w.hub.signing.bundle(1))
         await w.hub.until_acked(1)
         mirror = mirrors(REGION)[0]
-        await ask(w.hub.client, f"$JS.API.CONSUMER.DELETE.{mirror.name}.{mirror.consumer}", {})
+        await ask(w.hub.client, f"$JS.API.CONSUMER.RESET.{mirror.name}.{mirror.consumer}", {"seq": 1_000_000})
         await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=True)
-        await ask(w.hub.client, mirror.consumer_create_subject, mirror.consumer_request())
-        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False, within_s=40)
         await w.hub.publish(w.hub.signing.bundle(2))
+        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False, within_s=40)
         await w.hub.until_acked(2)
+        assert await metric(w.agent_port, 'borough_heals_total{step="mirror"}') >= 1
+
+
+async def test_a_link_that_is_ended_is_made_anew_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        settings = w.settings()
+        system = NatsLink("system", settings.nats, settings.nats.system)
+        leafs = LeafLinks(system)
+        running = asyncio.create_task(system.run())
+        await system.ready()
+        (before,) = await leafs.all()
+        await leafs.kick(before)
+
+        async def is_another() -> bool:
+            return [link.connection != before.connection for link in await leafs.all()] == [True]
+
+        await eventually(is_another)
+        running.cancel()
+        await asyncio.wait([running], timeout=5)
+
+
+async def test_all_nodes_of_a_region_follow_its_bundles(tmp_path: Path) -> None:
+    async with world(tmp_path, nodes=2) as w, agent(w.settings(1)), agent(w.settings(2)):
+        await w.hub.publish(w.hub.signing.bundle(1))
+        await until(lambda: {ack.node for ack in w.hub.acks if ack.version == 1} == {f"{REGION}-1", f"{REGION}-2"})
+        await until(lambda: {health.node for health in w.hub.healths} == {f"{REGION}-1", f"{REGION}-2"})

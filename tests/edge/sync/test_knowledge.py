@@ -149,10 +149,10 @@ async def test_a_replica_that_was_damaged_is_fetched_again(tmp_path: Path) -> No
             await publisher.until_acked(2)
         data = (tmp_path / "n/knowledge" / f"{TENANT}.db").resolve()
         data.write_bytes(hashlib.sha256(b"torn").digest() * 1000)
+        w.hub.acks.clear()
         async with agent(w.settings()):
-            await publisher.snapshot(3)
-            await publisher.until_acked(3)
-        assert version_of(w) == 3
+            await publisher.until_acked(2)
+        assert version_of(w) == 2
 
 
 def steps(*versions: tuple[int, bool]) -> dict[int, Step]:
