@@ -173,8 +173,9 @@ class IdentityStore:
             gone = [e for e in entries if e.state in VALID and (e.key == keys or e.key.startswith(f"{keys}/"))]
             if not gone:
                 raise IdentityMissingError(f"{keys} has no valid certificate", hint="`borough identity list`")
-            self._save([replace(e, state=State.REVOKED) if e in gone else e for e in entries])
-        return gone
+            revoked = {entry.serial: replace(entry, state=State.REVOKED) for entry in gone}
+            self._save([revoked.get(entry.serial, entry) for entry in entries])
+        return list(revoked.values())
 
     def entries(self) -> list[Entry]:
         """All certificates ever issued, oldest first. Raises IdentityMissingError, IdentityDamagedError."""
