@@ -49,7 +49,8 @@ class TextSearch:
         self._vocabulary = Vocabulary()
         self._read_vocabulary(since=-1)
         rows = self._text_rows(_ALL_TEXTS, ())
-        self._matrix = VectorMatrix(rows, dimensions_of(connection) or 1)
+        self._dimensions = dimensions_of(connection) or 1
+        self._matrix = VectorMatrix(rows, self._dimensions)
 
     @property
     def wasted(self) -> int:
@@ -77,6 +78,10 @@ class TextSearch:
             Found(item=self._matrix.item(place), cosine=float(cosine), lexical=self._overlap(stems, own))
             for place, cosine, own in zip(places, cosines, offered, strict=True)
         ]
+
+    def warm_up(self) -> None:
+        """Search for something once."""
+        self.search("warming up", np.zeros(self._dimensions, dtype=np.float32), date.max)
 
     def known_share(self, text: str) -> float:
         """Return which share of the words that carry meaning, by weight, occurs in any searched text at all."""

@@ -42,6 +42,7 @@ class View:
         self._names = {
             source: Names(self._name_rows(source), called, self._item_in) for source, called in mentions.items()
         }
+        self._warm_up()
 
     @classmethod
     def open(cls, path: Path, sources: frozenset[str], mentions: Mapping[str, str]) -> Self:
@@ -152,6 +153,12 @@ class View:
         else:
             found = self._connection.execute(f"{query} AND items.row = ?{order}", (source, item))
         return [NameRow(item=row, letters=letters, sounds=sounds, rough=rough) for row, letters, sounds, rough in found]
+
+    def _warm_up(self) -> None:
+        """Touch all pages and load what is loaded lazily, so that the first caller does not wait for it (70 ms)."""
+        self._search.warm_up()
+        for names in self._names.values():
+            names.find("a name that nobody has")
 
     def _read_data_version(self) -> int:
         return int(str(self._connection.execute("PRAGMA data_version").get))
