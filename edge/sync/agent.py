@@ -5,23 +5,15 @@ ends only by a signal. README.md lists its tasks.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from contract import subjects
-from edge.disk.ballast import Ballast
-from edge.disk.guard import DiskGuard, DiskMetrics
 from edge.disk.levels import DiskUse
 from edge.knowledge.replica import KnowledgeReplica
-from edge.records.database import DatabaseSettings
-from edge.replication.watch import ReplicationWatch
-from edge.rollups.ledger import LedgerSettings, RollupLedger
 from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
@@ -35,12 +27,13 @@ from edge.sync.health import HealthReport
 from edge.sync.knowledge import KnowledgeSync
 from edge.sync.leaf import LeafLinks
 from edge.sync.lock import RegionLock
-from edge.sync.metrics import SyncMetrics
+from edge.sync.metrics import SyncMetrics, serving
 from edge.sync.mirrors import Mirrors
+from edge.sync.node_parts import disk_guard, rollup_ledger, watch_replication
 from edge.sync.residency import BorderAlarm
 from edge.sync.rollout import Rollout
 from edge.sync.rollups import Ledger, RollupShipping
-from edge.sync.settings import MetricsSection, ReplicationSection, SyncSettings
+from edge.sync.settings import SyncSettings
 from edge.sync.uplink import Uplink
 from edge.sync.verification import TrustedKeys
 from edge.sync.watch import Backoff, HubWatch, WatchedStream
@@ -77,8 +70,8 @@ async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger 
     log.info("bundle_recovered", bundle=await asyncio.to_thread(folder.recover, reader))
     agent = _Agent(settings, keys, folder, reader)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_metrics_server(settings.metrics, agent.metrics))
-        ledger = ledger or stack.enter_context(_ledger(settings, folder, agent.alarms))
+        await stack.enter_async_context(serving(agent.metrics, settings.metrics.host, settings.metrics.port))
+        ledger = ledger or stack.enter_context(rollup_ledger(settings, folder, agent.alarms))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(work, name=name) for name, work in agent.tasks(ledger)]
         log.info("agent_ready", region=settings.node.region, node=settings.node.name)
@@ -129,7 +122,7 @@ class _Agent:
             acks=self._acks,
             node_alarms=self.alarms,
         )
-        self._disk = _disk_guard(settings, self.alarms, self.metrics)
+        self._disk = disk_guard(settings, self.alarms, self.metrics)
         self._knowledge.has_room = lambda: self._disk.allows(DiskUse.SNAPSHOTS)
         lock = RegionLock(self._links.agent, node.name)
         self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
@@ -177,7 +170,8 @@ class _Agent:
         if self._border_alarm is not None:
             tasks.append(("border", self._border_alarm.run()))
         if settings.replication is not None:
-            tasks.append(("replication", self._watch_replication(settings.replication)))
+            watch = watch_replication(settings, settings.replication, self._folder, self._links.agent, self.alarms)
+            tasks.append(("replication", watch))
         return tasks
 
     def _ship(self, ledger: Ledger) -> RollupShipping:
@@ -195,18 +189,6 @@ class _Agent:
         for damaged in await asyncio.to_thread(self._replica.examine):
             log.warning("knowledge_set_aside", tenant=damaged.tenant)
         await self._knowledge.run()
-
-    async def _watch_replication(self, settings: ReplicationSection) -> None:
-        """See that the records' replicas keep up, apart from the process that replicates: it may hang itself."""
-        watch = ReplicationWatch(
-            await self._links.agent.ready(),
-            node=self._settings.node.name,
-            directory=self._settings.records.directory,
-            database=DatabaseSettings(keys_directory=settings.keys_directory),
-            alarms=self.alarms,
-            stalled_after_s=settings.stalled_after_s,
-        )
-        await watch.run()
 
     def _watched(self, label: str, stream: str, alarm: str, sync: ConfigSync | KnowledgeSync) -> WatchedStream:
         return WatchedStream(
@@ -231,36 +213,6 @@ class _Agent:
         )
 
 
-def _disk_guard(settings: SyncSettings, node_alarms: Alarms, metrics: SyncMetrics) -> DiskGuard:
-    """The guard of the disk that holds the records; it keeps the node's ballast."""
-    records, size_bytes = settings.records.directory, settings.disk.ballast_bytes
-    return DiskGuard(
-        records,
-        alarms=node_alarms,
-        ballast=Ballast(path=records / ".ballast", size_bytes=size_bytes) if size_bytes else None,
-        metrics=DiskMetrics.create(metrics.registry),
-    )
-
-
-def _ledger(settings: SyncSettings, folder: SyncFolder, node_alarms: Alarms) -> RollupLedger:
-    """The node's ledger; it tells of its bound from the thread that uses it."""
-    loop = asyncio.get_running_loop()
-    records = settings.replication
-
-    def tell(is_coarse: bool) -> None:  # noqa: FBT001 - the ledger's callback
-        loop.call_soon_threadsafe(partial(node_alarms.set, alarms.ROLLUPS_COARSE, is_raised=is_coarse))
-
-    return RollupLedger(
-        folder.rollups,
-        settings.node.region,
-        settings.node.name,
-        settings=LedgerSettings(
-            records=DatabaseSettings(keys_directory=records.keys_directory if records is not None else None)
-        ),
-        alarm=tell,
-    )
-
-
 def _links(settings: SyncSettings) -> Links:
     nats, node = settings.nats, settings.node
     return Links(
@@ -268,24 +220,3 @@ def _links(settings: SyncSettings) -> Links:
         agent=NatsLink("agent", nats, nats.agent),
         system=NatsLink("system", nats, nats.system),
     )
-
-
-@asynccontextmanager
-async def _metrics_server(settings: MetricsSection, metrics: SyncMetrics) -> AsyncIterator[None]:
-    """Serve /metrics and /ready inside the block."""
-
-    async def show(request: web.Request) -> web.Response:  # noqa: ARG001
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    async def ready(request: web.Request) -> web.Response:  # noqa: ARG001
-        return web.json_response({"ready": True})
-
-    app = web.Application()
-    app.add_routes([web.get("/metrics", show), web.get("/ready", ready)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
-        yield
-    finally:
-        await runner.cleanup()

@@ -1,9 +1,12 @@
 """The metrics of the node agent; docs/metrics.md describes each to operators."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +51,24 @@ class SyncMetrics:
             ),
             rollups_sent=Counter("borough_rollups_sent", "Rollups that the hub has stored", registry=registry),
         )
+
+
+@asynccontextmanager
+async def serving(metrics: SyncMetrics, host: str, port: int) -> AsyncIterator[None]:
+    """Serve /metrics and /ready inside the block."""
+
+    async def show(request: web.Request) -> web.Response:  # noqa: ARG001
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def ready(request: web.Request) -> web.Response:  # noqa: ARG001
+        return web.json_response({"ready": True})
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", show), web.get("/ready", ready)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,63 @@
+"""What the agent watches of its own node: the disk, the replicas of the records, the ledger of rollups."""
+
+import asyncio
+from functools import partial
+
+from edge.disk.ballast import Ballast
+from edge.disk.guard import DiskGuard, DiskMetrics
+from edge.records.database import DatabaseSettings
+from edge.replication.watch import ReplicationWatch
+from edge.rollups.ledger import LedgerSettings, RollupLedger
+from edge.sync import alarms
+from edge.sync.alarms import Alarms
+from edge.sync.connection import NatsLink
+from edge.sync.folder import SyncFolder
+from edge.sync.metrics import SyncMetrics
+from edge.sync.settings import ReplicationSection, SyncSettings
+
+
+def disk_guard(settings: SyncSettings, node_alarms: Alarms, metrics: SyncMetrics) -> DiskGuard:
+    """The guard of the disk that holds the records; it keeps the node's ballast."""
+    records, size_bytes = settings.records.directory, settings.disk.ballast_bytes
+    return DiskGuard(
+        records,
+        alarms=node_alarms,
+        ballast=Ballast(path=records / ".ballast", size_bytes=size_bytes) if size_bytes else None,
+        metrics=DiskMetrics.create(metrics.registry),
+    )
+
+
+def rollup_ledger(settings: SyncSettings, folder: SyncFolder, node_alarms: Alarms) -> RollupLedger:
+    """The node's ledger; it tells of its bound from the thread that uses it."""
+    loop = asyncio.get_running_loop()
+
+    def tell(is_coarse: bool) -> None:  # noqa: FBT001 - the ledger's callback
+        loop.call_soon_threadsafe(partial(node_alarms.set, alarms.ROLLUPS_COARSE, is_raised=is_coarse))
+
+    node = settings.node
+    replication = settings.replication
+    ledger = LedgerSettings(is_replicated=replication is not None, records=database_settings(replication))
+    return RollupLedger(folder.rollups, node.region, node.name, settings=ledger, alarm=tell)
+
+
+async def watch_replication(
+    settings: SyncSettings, replication: ReplicationSection, folder: SyncFolder, link: NatsLink, node_alarms: Alarms
+) -> None:
+    """See that the replicas keep up, apart from the process that makes them: it may hang itself."""
+    watch = ReplicationWatch(
+        await link.ready(),
+        node=settings.node.name,
+        directory=settings.records.directory,
+        database=database_settings(replication),
+        alarms=node_alarms,
+        stalled_after_s=replication.stalled_after_s,
+        ledger=folder.rollups,
+    )
+    await watch.run()
+
+
+def database_settings(replication: ReplicationSection | None) -> DatabaseSettings:
+    """How the records of this node are opened."""
+    if replication is None:
+        return DatabaseSettings()
+    return DatabaseSettings(is_replicated=True, keys_directory=replication.keys_directory)
