@@ -56,7 +56,7 @@ def read_documents(path: PurePath, content: bytes) -> tuple[list[SourceDocument]
             return [], [_problem(path, aliases[0], "aliases (*name) are not allowed")]
         nodes = [
             (node, part)
-            for node, part in zip(yaml.compose_all(text, Loader=yaml.SafeLoader), texts, strict=True)
+            for node, part in zip(yaml.compose_all(text, Loader=yaml.CSafeLoader), texts, strict=True)
             if node is not None
         ]
     except yaml.MarkedYAMLError as error:
@@ -78,7 +78,7 @@ def _split(text: str) -> tuple[list[str], list[int]]:
     """The text of each document, and the lines of aliases."""
     starts: list[tuple[int, int]] = []
     aliases: list[int] = []
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         start, end = event.start_mark, event.end_mark
         assert start is not None
         assert end is not None

@@ -1,7 +1,7 @@
 """The metrics of the hub, in a registry of its own, served on loopback; docs/metrics.md describes each."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -39,13 +39,19 @@ class HubMetrics:
 
 
 @contextlib.asynccontextmanager
-async def metrics_server(metrics: HubMetrics, host: str, port: int) -> AsyncIterator[int]:
-    """Serve /metrics until the context ends; yields the port."""
+async def metrics_server(
+    metrics: HubMetrics, host: str, port: int, is_active: Callable[[], bool]
+) -> AsyncIterator[int]:
+    """Serve /metrics, and /ready (200 while active, else 503), until the context ends; yields the port."""
 
     async def show(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def ready(_request: web.Request) -> web.Response:
+        return web.Response(text="active\n") if is_active() else web.Response(text="waiting\n", status=503)
+
     app = web.Application()
+    app.router.add_get("/ready", ready)
     app.router.add_get("/metrics", show)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -77,6 +77,11 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
         self._count_refused = refused
         self._services: Services | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this instance is active."""
+        return self._services is not None
+
     def open(self, services: Services) -> None:
         """This instance is active from now on."""
         self._services = services

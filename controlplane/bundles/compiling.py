@@ -28,17 +28,18 @@ class Compiled:
 
 def compile_regions(estate: Estate) -> list[Compiled]:
     """Every region's documents. Raises BundleTooLargeError."""
-    tenants = {tenant: regions_of(estate, tenant) for tenant in tenants_of(estate)}
-    return [
-        _compile(estate, region, [tenant for tenant, regions in tenants.items() if region in regions])
-        for region in regions_in(estate)
-    ]
+    of_region: dict[str, list[Entry]] = {
+        region: [estate[DocumentKey(kind=REGION, tenant="", name=region)]] for region in regions_in(estate)
+    }
+    for tenant in tenants_of(estate):
+        documents = documents_of(estate, tenant)
+        for region in regions_of(estate, tenant):
+            if region in of_region:
+                of_region[region] += documents
+    return [_compile(region, entries) for region, entries in of_region.items()]
 
 
-def _compile(estate: Estate, region: str, tenants: list[str]) -> Compiled:
-    entries = [estate[DocumentKey(kind=REGION, tenant="", name=region)]]
-    for tenant in tenants:
-        entries += documents_of(estate, tenant)
+def _compile(region: str, entries: list[Entry]) -> Compiled:
     body = Bundle(documents=[_document(entry) for entry in entries]).SerializeToString(deterministic=True)
     content = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
     if len(content) > MAX_CONTENT_BYTES:

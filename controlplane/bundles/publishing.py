@@ -6,7 +6,7 @@ been restored from a backup that is older than what nodes already run.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import apsw
 import structlog
@@ -22,6 +22,7 @@ from controlplane.bundles.compiling import compile_regions
 from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
 from controlplane.documents.store import load_estate
+from controlplane.errors import StreamRefusedError
 from controlplane.lease import Lease
 from controlplane.metrics import HubMetrics
 from controlplane.signing import Signer
@@ -40,8 +41,18 @@ class BundlePublisher:
     """Publishes what waits in the outbox, in the order of versions, for as long as the lease is held."""
 
     def __init__(
-        self, database: HubDatabase, jetstream: JetStreamContext, signer: Signer, lease: Lease, metrics: HubMetrics
+        self,
+        database: HubDatabase,
+        jetstream: JetStreamContext,
+        signer: Signer,
+        lease: Lease,
+        *,
+        metrics: HubMetrics,
+        prepare: Callable[[], Awaitable[None]],
     ) -> None:
+        """`prepare` makes the streams; it is called again after every failure."""
+        self._prepare = prepare
+        self._is_prepared = False
         self._metrics = metrics
         self._database = database
         self._jetstream = jetstream
@@ -53,19 +64,24 @@ class BundlePublisher:
         """Something was put into the outbox."""
         self._wake.set()
 
+    def prepare_again(self) -> None:
+        """There is a new region."""
+        self._is_prepared = False
+
     async def run(self) -> None:
         """Publish for ever. Raises LeaseLostError."""
-        is_reconciled = False
         while True:
             self._wake.clear()
             wait_s = LOOK_AGAIN_S
             try:
-                if not is_reconciled:
+                if not self._is_prepared:
+                    self._is_prepared = True
+                    await self._prepare()
                     await self.reconcile()
-                    is_reconciled = True
                 await self.publish_waiting()
-            except (NatsError, TimeoutError) as error:
+            except (NatsError, TimeoutError, StreamRefusedError) as error:
                 log.warning("bundle_publish_failed", error=type(error).__name__)
+                self._is_prepared = False
                 wait_s = RETRY_AFTER_S
             raise_if_cancelled()
             await _wait(self._wake, wait_s)

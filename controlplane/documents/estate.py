@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contract.documents import AgentDocument, RegionDocument, RegionSpec, TenantDocument, TenantSpec
 from contract.documents_references import reference_problems, time_zone_problems
@@ -43,7 +43,7 @@ def make_plan(
             changes.append(Change(key=key, kind=ChangeKind.UNCHANGED, revision=old.revision, diff=""))
             continue
         revision = revisions.get(key, 0) + 1
-        after[key] = Entry(key=key, revision=revision, yaml=entry.yaml, file=entry.file)
+        after[key] = replace(entry, revision=revision)
         kind = ChangeKind.CREATED if old is None else ChangeKind.UPDATED
         diff = _diff(old.yaml if old is not None else "", entry.yaml, key)
         changes.append(Change(key=key, kind=kind, revision=revision, diff=diff, yaml=entry.yaml))
@@ -69,7 +69,8 @@ def regions_of(estate: Estate, tenant: str) -> tuple[str, ...]:
 
 
 def documents_of(estate: Estate, tenant: str) -> list[Entry]:
-    return [entry for key, entry in sorted(estate.items()) if key.tenant == tenant and key.kind != REGION]
+    found = [key for key in estate if key.tenant == tenant and key.kind != REGION]
+    return [estate[key] for key in sorted(found)]
 
 
 def tenant_spec(estate: Estate, tenant: str) -> TenantSpec | None:
@@ -145,7 +146,7 @@ def _residency_problems(estate: Estate, owner: CheckedDocument) -> list[Document
 def _region_problems(estate: Estate, region: str) -> list[DocumentProblem]:
     found = region_spec(estate, region)
     if found is None:
-        return list(estate[DocumentKey(kind=REGION, tenant="", name=region)].problems())
+        return estate[DocumentKey(kind=REGION, tenant="", name=region)].problems()
     document, spec = found
     problems = time_zone_problems(document.source, spec.timezone)
     if spec.backup is not None and region_spec(estate, spec.backup) is None:

@@ -41,7 +41,7 @@ def read_files(files: Sequence[SourceFile]) -> tuple[dict[DocumentKey, Entry], l
         elif key in entries:
             problems.append(entry.source.problem(("metadata", "name"), f"a second {key.kind} named {key.name!r}"))
         else:
-            entries[key] = Entry(key=key, revision=NEW, yaml=entry.source.text, file=str(entry.source.path))
+            entries[key] = Entry(key=key, revision=NEW, yaml=entry.source.text, file=str(entry.source.path), read=entry)
     return entries, problems
 
 

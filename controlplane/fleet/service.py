@@ -1,7 +1,7 @@
 """The Fleet service of the admin API: what every region should run, and what its nodes say they run."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from contract import admin_pb2 as pb
 from contract.admin_pb2_grpc import FleetServicer
@@ -10,34 +10,31 @@ from controlplane.bundles.outbox import BundleVersion, newest_versions
 from controlplane.database import HubDatabase
 from controlplane.documents.catalogue import Catalogue
 from controlplane.fleet.states import FleetStates, NodeState, Wanted
-
-# The newest published knowledge version of each tenant.
-KnowledgeVersions = Callable[[], Awaitable[Mapping[str, int]]]
+from controlplane.knowledge.store import newest_messages
 
 
 class FleetService(FleetServicer):
     """Viewers read."""
 
-    def __init__(
-        self, database: HubDatabase, catalogue: Catalogue, states: FleetStates, knowledge: KnowledgeVersions
-    ) -> None:
+    def __init__(self, database: HubDatabase, catalogue: Catalogue, states: FleetStates) -> None:
         self._database = database
         self._catalogue = catalogue
         self._states = states
-        self._knowledge = knowledge
 
     async def Status(self, request: pb.FleetRequest, context: CallContext) -> pb.FleetReply:  # noqa: N802
         require(context, Role.VIEWER)
         bundles = await self._database.read(newest_versions)
-        knowledge = await self._knowledge()
+        knowledge = await self._database.read(newest_messages)
         regions = [request.region] if request.region else sorted({*self._catalogue.regions(), *self._states.regions()})
         return pb.FleetReply(regions=[self._region(region, bundles.get(region), knowledge) for region in regions])
 
-    def _region(self, region: str, bundle: BundleVersion | None, knowledge: Mapping[str, int]) -> pb.RegionStatus:
+    def _region(
+        self, region: str, bundle: BundleVersion | None, knowledge: Mapping[tuple[str, str], int]
+    ) -> pb.RegionStatus:
         served = self._catalogue.tenants_in(region)
         wanted = Wanted(
             bundle_version=bundle.version if bundle is not None else 0,
-            knowledge={tenant: knowledge[tenant] for tenant in served if tenant in knowledge},
+            knowledge={tenant: knowledge[region, tenant] for tenant in served if (region, tenant) in knowledge},
         )
         nodes = self._states.nodes(region, wanted, now_ms=time.time_ns() // 1_000_000)
         return pb.RegionStatus(

@@ -91,6 +91,13 @@ def test_a_mistake_names_line_key_and_what_is_allowed(was: str, becomes: str, li
     assert says in str(problem)
 
 
+def test_texts_are_cut_right_behind_letters_of_many_bytes() -> None:
+    (tenant, region), problems = checked(TENANT.replace("title: Shop", "title: Bücher — 本屋") + "---\n" + REGION)
+    assert problems == []
+    assert "title: Bücher — 本屋\n" in tenant.source.text
+    assert region.source.text == REGION
+
+
 def test_names_that_lead_nowhere_are_found_without_a_file() -> None:
     agent = """\
 apiVersion: borough/v1

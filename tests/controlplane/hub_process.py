@@ -103,6 +103,10 @@ class Hub:
     def events(self, name: str) -> list[str]:
         return [str(json.loads(line).get("event")) for line in self.log(name).splitlines() if line.startswith("{")]
 
+    def metrics_port(self, name: str) -> int:
+        """Where /metrics and /ready are."""
+        return self._ports.setdefault(f"{name}:metrics", _free_port())
+
     def _settings(self, name: str) -> str:
         identity = self.authority.issue(name, "controlplane")
         return f"""
@@ -123,7 +127,7 @@ key_file = "{self.directory / "signing.pem"}"
 [lease]
 ttl_s = {TTL_S}
 [metrics]
-port = 0
+port = {self.metrics_port(name)}
 """
 
 

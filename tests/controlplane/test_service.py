@@ -5,6 +5,7 @@ import json
 import time
 from pathlib import Path
 
+import aiohttp
 import apsw
 from nats.aio.client import Client
 
@@ -30,6 +31,12 @@ def write_estate(directory: Path) -> Path:
 async def stored_version(nats: Client, region: str) -> int:
     message = await nats.jetstream().get_last_msg(config_stream(region), bundle(region))
     return BundleManifest.FromString(BundleMessage.FromString(message.data or b"").manifest.body).version
+
+
+async def fetch(hub: Hub, instance: str, path: str) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{hub.metrics_port(instance)}/{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
 
 
 async def test_an_operator_applies_looks_rolls_back_and_the_regions_get_it(
@@ -59,6 +66,9 @@ async def test_an_operator_applies_looks_rolls_back_and_the_regions_get_it(
     while await stored_version(nats, "in-south") != 3:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
+    _, metrics = await fetch(hub, "hub-1", "metrics")
+    assert "borough_hub_active 1.0" in metrics
+    assert 'borough_hub_bundles_published_total{region="in-south"} 3.0' in metrics
 
 
 async def test_what_is_wrong_is_refused_with_its_line_and_exit_code_2(hub: Hub, tmp_path: Path) -> None:
@@ -152,6 +162,7 @@ async def test_a_killed_instance_is_followed_within_the_lease(hub: Hub, tmp_path
         assert time.monotonic() < deadline, waiting.stderr
         await asyncio.sleep(0.05)
     assert "active is hub-1 at 127.0.0.1:" in waiting.stderr
+    assert [(await fetch(hub, name, "ready"))[0] for name in ("hub-1", "hub-2")] == [200, 503]
     hub.kill("hub-1")
     took_s = await hub.until_active("hub-2")
     assert took_s <= TTL_S * 1.5, took_s

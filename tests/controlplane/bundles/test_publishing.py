@@ -1,5 +1,7 @@
 """Bundles on a real nats-server: what a reader in a region gets, verified as a node does; crashes lose nothing."""
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +11,7 @@ import zstandard
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nats.aio.client import Client
+from nats.js.errors import NotFoundError
 
 from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage
 from contract.subjects import bundle, config_stream
@@ -39,9 +42,16 @@ async def lease(nats: Client) -> AsyncIterator[Lease]:
     await held.release()
 
 
+def publisher_of(database: HubDatabase, nats: Client, signer: Signer, lease: Lease) -> BundlePublisher:
+    async def prepare() -> None:
+        await ensure_streams(nats, REGIONS)
+
+    return BundlePublisher(database, nats.jetstream(), signer, lease, metrics=HubMetrics.create(), prepare=prepare)
+
+
 @pytest.fixture
 def publisher(database: HubDatabase, nats: Client, signer: Signer, lease: Lease) -> BundlePublisher:
-    return BundlePublisher(database, nats.jetstream(), signer, lease, HubMetrics.create())
+    return publisher_of(database, nats, signer, lease)
 
 
 async def manifests(nats: Client, region: str) -> list[BundleManifest]:
@@ -73,7 +83,7 @@ async def test_a_reader_verifies_and_finds_exactly_its_regions_documents(
     public = write_signing_key(tmp_path / "own.pem").public_key()
     signer = Signer.from_file(tmp_path / "own.pem")
     await Documents(database, signer, pack_judge()).apply(everything(), ADA)
-    await BundlePublisher(database, nats.jetstream(), signer, lease, HubMetrics.create()).publish_waiting()
+    await publisher_of(database, nats, signer, lease).publish_waiting()
     stored = await nats.jetstream().get_last_msg(config_stream("eu-central"), bundle("eu-central"))
     message = BundleMessage.FromString(stored.data or b"")
     found = open_bundle(message, public)
@@ -106,9 +116,7 @@ async def test_a_crash_between_storing_and_publishing_loses_nothing(tmp_path: Pa
     async with HubDatabase(tmp_path / "other.sqlite3") as database:
         await Documents(database, signer, pack_judge()).apply(everything(), ADA)
     async with HubDatabase(tmp_path / "other.sqlite3") as database:
-        assert (
-            await BundlePublisher(database, nats.jetstream(), signer, lease, HubMetrics.create()).publish_waiting() == 2
-        )
+        assert await publisher_of(database, nats, signer, lease).publish_waiting() == 2
     assert await versions(nats, "in-south") == [1]
 
 
@@ -145,6 +153,29 @@ async def test_a_database_that_is_older_than_the_stream_goes_on_above_it(
     await publisher.reconcile()
     await publisher.publish_waiting()
     assert await versions(nats, "in-south") == [1, 2, 3]
+
+
+async def test_streams_that_are_gone_while_it_runs_are_made_again(
+    documents: Documents, publisher: BundlePublisher, nats: Client
+) -> None:
+    await documents.apply(everything(), ADA)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(publisher.run())
+        await until_version(nats, 1)
+        await nats.jetstream().delete_stream(config_stream("in-south"))
+        await documents.apply(GREETED, ADA)
+        publisher.wake()
+        await until_version(nats, 2)
+        running.cancel()
+
+
+async def until_version(nats: Client, version: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(NotFoundError):
+                if (await versions(nats, "in-south"))[-1:] == [version]:
+                    return
+            await asyncio.sleep(0.05)
 
 
 async def test_nothing_is_published_without_the_lease(

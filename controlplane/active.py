@@ -1,0 +1,194 @@
+"""What only the active instance does: the database and all that serves and publishes from it, while the lease lasts."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+from nats.errors import Error as NatsError
+
+from contract.admin_pb2_grpc import (
+    add_AuditServicer_to_server,
+    add_DocumentsServicer_to_server,
+    add_FleetServicer_to_server,
+    add_KnowledgeServicer_to_server,
+    add_MetricsServicer_to_server,
+)
+from controlplane.admin.audit_service import AuditService
+from controlplane.admin.gate import Gate, HandlerCollector, Services
+from controlplane.admin.server import RunningServer
+from controlplane.audit import AuditAction, AuditLog
+from controlplane.beats import Beats
+from controlplane.bundles.publishing import BundlePublisher
+from controlplane.bus import Bus
+from controlplane.database import HubDatabase
+from controlplane.documents.application import Documents
+from controlplane.documents.catalogue import Catalogue
+from controlplane.documents.judgement import pack_judge
+from controlplane.documents.service import DocumentsService
+from controlplane.errors import NatsUnavailableError
+from controlplane.fleet.listening import FleetListener
+from controlplane.fleet.service import FleetService
+from controlplane.fleet.states import FleetStates
+from controlplane.knowledge.embedding import InferenceEmbedder
+from controlplane.knowledge.library import KnowledgeLibrary
+from controlplane.knowledge.publishing import KnowledgePublisher
+from controlplane.knowledge.service import KnowledgeService
+from controlplane.lease import Lease
+from controlplane.metrics import HubMetrics
+from controlplane.rollups.ingest import RollupIngest
+from controlplane.rollups.keeper import RollupKeeper
+from controlplane.rollups.metrics import RollupMetrics
+from controlplane.rollups.service import MetricsService
+from controlplane.settings import HubSettings
+from controlplane.signing import Signer
+from controlplane.streams import ensure_streams
+
+log = structlog.get_logger(__name__)
+
+HUB_ACTOR = "hub"
+# Snapshots of knowledge wait here, beside the database, until NATS has them.
+SNAPSHOTS_FOLDER = "knowledge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What an instance has whether it is active or waits."""
+
+    settings: HubSettings
+    signer: Signer
+    bus: Bus
+    lease: Lease
+    gate: Gate
+    server: RunningServer
+    metrics: HubMetrics
+    rollup_metrics: RollupMetrics
+    stop: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Store:
+    """The database and what is known from it."""
+
+    database: HubDatabase
+    audit: AuditLog
+    catalogue: Catalogue
+
+
+async def be_active(instance: Instance) -> None:
+    """Serve and publish until the stop signal. Raises an ExceptionGroup with LeaseLostError when the lease is lost."""
+    async with AsyncExitStack() as stack:
+        outer = _Tasks(await stack.enter_async_context(asyncio.TaskGroup()), stack)
+        outer.start(instance.lease.keep(), "lease")
+        store = await _open_store(instance, stack)
+        # Inside the database, so that all work has ended before it is closed.
+        tasks = _Tasks(await stack.enter_async_context(asyncio.TaskGroup()), stack)
+        bundles = _publisher(instance, store)
+        collector = HandlerCollector()
+        _serve_documents(instance, store, bundles, collector)
+        listener = _serve_fleet(instance, store, collector)
+        add_AuditServicer_to_server(AuditService(store.audit), collector)
+        await _serve_knowledge(instance, store, collector, stack, tasks)
+        _serve_rollups(instance, store, collector, tasks)
+        instance.bus.on_reconnect[:] = [listener.reconnected, bundles.wake]
+        jetstream = instance.bus.client.jetstream()
+        tasks.start(bundles.run(), "bundles")
+        tasks.start(Beats(jetstream, store.catalogue.regions, instance.lease, instance.metrics).run(), "beats")
+        tasks.start(listener.run(), "fleet")
+        _open_gate(instance, Services(handlers=collector.handlers, audit=store.audit), stack)
+        log.info("hub_active", regions=len(store.catalogue.regions()))
+        await instance.stop.wait()
+        log.info("hub_draining")
+        await instance.server.drain(instance.settings.hub.drain_s)
+        with contextlib.suppress(NatsError, TimeoutError):
+            await bundles.publish_waiting()
+
+
+class _Tasks:
+    """Starts endless work that ends with the stack."""
+
+    def __init__(self, group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
+        self._group = group
+        self._stack = stack
+
+    def start(self, work: Coroutine[None, None, None], name: str) -> None:
+        self._stack.callback(self._group.create_task(work, name=f"hub:{name}").cancel)
+
+
+async def _open_store(instance: Instance, stack: AsyncExitStack) -> _Store:
+    section = instance.settings.database
+    database = await stack.enter_async_context(
+        HubDatabase(section.path, is_replicated=section.is_replicated, may_write=instance.lease.check)
+    )
+    store = _Store(database=database, audit=AuditLog(database), catalogue=Catalogue(database))
+    await store.catalogue.refresh()
+    try:
+        await ensure_streams(instance.bus.client, store.catalogue.regions())
+    except (NatsError, TimeoutError) as error:
+        raise NatsUnavailableError(f"streams: {type(error).__name__}") from error
+    name = instance.settings.hub.name
+    await store.audit.append(actor=HUB_ACTOR, role="", action=AuditAction.LEASE_TAKEN, target=name)
+    return store
+
+
+def _publisher(instance: Instance, store: _Store) -> BundlePublisher:
+    async def prepare() -> None:
+        await ensure_streams(instance.bus.client, store.catalogue.regions())
+
+    return BundlePublisher(
+        store.database,
+        instance.bus.client.jetstream(),
+        instance.signer,
+        instance.lease,
+        metrics=instance.metrics,
+        prepare=prepare,
+    )
+
+
+def _serve_documents(instance: Instance, store: _Store, bundles: BundlePublisher, collector: HandlerCollector) -> None:
+    async def committed() -> None:
+        known = set(store.catalogue.regions())
+        await store.catalogue.refresh()
+        if set(store.catalogue.regions()) - known:
+            bundles.prepare_again()
+        bundles.wake()
+
+    documents = Documents(store.database, instance.signer, pack_judge(), committed)
+    add_DocumentsServicer_to_server(DocumentsService(documents), collector)
+
+
+def _serve_fleet(instance: Instance, store: _Store, collector: HandlerCollector) -> FleetListener:
+    states = FleetStates(health_period_s=instance.settings.fleet.health_period_s)
+    add_FleetServicer_to_server(FleetService(store.database, store.catalogue, states), collector)
+    return FleetListener(instance.bus.client, instance.bus.client.jetstream(), states)
+
+
+async def _serve_knowledge(
+    instance: Instance, store: _Store, collector: HandlerCollector, stack: AsyncExitStack, tasks: _Tasks
+) -> None:
+    if instance.settings.inference is None:
+        log.warning("knowledge_not_served", reason="hub.toml has no [inference] section")
+        return
+    embedder = await stack.enter_async_context(InferenceEmbedder(instance.settings.inference.socket))
+    directory = instance.settings.database.path.parent / SNAPSHOTS_FOLDER
+    publisher = KnowledgePublisher(store.database, instance.bus.client.jetstream(), instance.lease, directory)
+    library = KnowledgeLibrary(store.database, instance.signer, embedder, publisher, store.catalogue.regions_of)
+    add_KnowledgeServicer_to_server(KnowledgeService(library), collector)
+    tasks.start(library.run(), "knowledge")
+
+
+def _serve_rollups(instance: Instance, store: _Store, collector: HandlerCollector, tasks: _Tasks) -> None:
+    metrics = instance.rollup_metrics
+    ingest = RollupIngest(instance.bus.client, store.database, names=store.catalogue, metrics=metrics)
+    tasks.start(ingest.run(), "rollups")
+    tasks.start(RollupKeeper(store.database, metrics=metrics).run(), "rollup-keeper")
+    add_MetricsServicer_to_server(MetricsService(store.database), collector)
+
+
+def _open_gate(instance: Instance, services: Services, stack: AsyncExitStack) -> None:
+    stack.callback(instance.gate.close)
+    instance.gate.open(services)
+    instance.metrics.active.set(1)
+    stack.callback(instance.metrics.active.set, 0)
