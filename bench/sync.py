@@ -49,8 +49,9 @@ async def measure_sync(
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(Hub(layout))
         inference = await stack.enter_async_context(InferenceClient(targets[0].inference_socket))
-        await hub.apply({DOCUMENTS.name: DOCUMENTS.read_text(encoding="utf-8")})
-        figures: dict[str, Any] = {"nodes": len(targets), "regions": len({target.region for target in targets})}
+        regions = sorted({target.region for target in targets})
+        await hub.apply({DOCUMENTS.name: DOCUMENTS.read_text(encoding="utf-8").replace("REGIONS", ", ".join(regions))})
+        figures: dict[str, Any] = {"nodes": len(targets), "regions": len(regions)}
         figures |= await _first_snapshot(hub, catalogue, targets)
         bases = [
             await open_replica(link_path(target.sync / "knowledge", TENANT), [SOURCE], {}, inference, tenant=TENANT)

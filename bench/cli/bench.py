@@ -2,37 +2,32 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.capacity import P99_LIMIT_MS, Point, find_capacity
+from bench.cli.hub import autonomy, sync
+from bench.cli.options import counting, json_option, load_all, state_option
 from bench.errors import ScenarioError
 from bench.judge import Judge, WhisperListener
 from bench.node_records import compare, match, recorded_calls
 from bench.report import listen, print_report, report, total_errors
 from bench.run import TRUNK_HZ, RunOptions, RunResult, line_cache, make_plans, new_run_directory, run_calls
-from bench.scenario import Scenario, load_scenarios
+from bench.scenario import Scenario
 from bench.soak import soak
 from bench.target import Target, read_target
 from bench.torture import torture
-from provisioning.local.layout import DEFAULT_STATE, StateLayout
+from provisioning.local.layout import StateLayout
 
-SCENARIOS = Path(__file__).resolve().parents[1] / "scenarios"
 SPEECH = Path(__file__).resolve().parents[3] / "shared" / "speech"
 TORTURE = SPEECH.parent / "sip" / "sip-torture-rfc4475"
 JUDGE_MODELS = ("whisper-base", "whisper-tiny.en")
 
-state_option = click.option(
-    "--state", type=click.Path(path_type=Path), default=DEFAULT_STATE, show_default=True, help="state folder"
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 scenario_option = click.option(
     "--scenario",
     "files",
@@ -212,27 +207,6 @@ def make_judge(target: Target, run: RunResult) -> Judge:
     return Judge(ears, target.tenants, run.greeting, TRUNK_HZ)
 
 
-def load_all(files: Sequence[Path]) -> list[Scenario]:
-    """The scenarios of the given files, or of all files of the project."""
-    found = [scenario for file in files or sorted(SCENARIOS.glob("*.yaml")) for scenario in load_scenarios(file)]
-    if not found:
-        raise ScenarioError(f"{SCENARIOS} holds no scenario")
-    return found
-
-
-@contextmanager
-def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; gives a function that takes how many of how many are done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-
-        def advance(done: int, of: int) -> None:
-            progress.update(task, completed=done, total=of)
-
-        yield advance
-
-
 def _print_curve(best: int, rows: Sequence[dict[str, Any]]) -> None:
     table = Table(title=f"Highest good concurrency: {best} (P99 <= {P99_LIMIT_MS} ms, none dropped)")
     for name in rows[0]:
@@ -240,3 +214,7 @@ def _print_curve(best: int, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console().print(table)
+
+
+bench.add_command(sync)
+bench.add_command(autonomy)

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli.bench import JUDGE_MODELS, counting
+from bench.cli.bench import JUDGE_MODELS
+from bench.cli.options import counting
 from bench.dialogue import as_json as dialogue_json
 from bench.dialogue import dialogue, greeting_of, print_dialogue
 from bench.errors import CarrierError

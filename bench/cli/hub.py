@@ -1,0 +1,48 @@
+"""`borough bench sync|autonomy`: what hub and regions promise each other, measured."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.autonomy import Cut, CutPlan, measure_autonomy
+from bench.cli.options import counting, json_option, load_all, state_option
+from bench.sync import measure_sync
+from provisioning.local.layout import StateLayout
+
+
+@click.command()
+@click.option(
+    "--items", type=click.IntRange(100, 1_000_000), default=80_000, show_default=True, help="of the catalogue"
+)
+@click.option("--rounds", type=click.IntRange(1, 10_000), default=100, show_default=True, help="changes of each kind")
+@state_option
+@json_option
+def sync(items: int, rounds: int, state: Path, as_json: bool) -> None:
+    """How fast policy and knowledge reach every node, how well and fast it is searched, what the links carry."""
+    console = Console(stderr=True, quiet=as_json)
+    with counting(console, "Changes") as progress:
+        figures = asyncio.run(measure_sync(StateLayout(state.resolve()), items=items, rounds=rounds, progress=progress))
+    click.echo(json.dumps(figures, indent=None if as_json else 2))
+
+
+@click.command()
+@click.option(
+    "--minutes", type=click.FloatRange(0.5, 600), default=10.0, show_default=True, help="how long the cut lasts"
+)
+@click.option(
+    "--cut", type=click.Choice([cut.value for cut in Cut]), default=Cut.HUB.value, help="hub dead, or its link silent"
+)
+@state_option
+@json_option
+def autonomy(minutes: float, cut: str, state: Path, as_json: bool) -> None:
+    """Cut the hub off under calls, restart a node meanwhile; fail when a call or a count is lost."""
+    console = Console(stderr=True, quiet=as_json)
+    plan = CutPlan(cut=Cut(cut), minutes=minutes)
+    with counting(console, "Calls") as progress:
+        figures = asyncio.run(measure_autonomy(StateLayout(state.resolve()), load_all(()), plan, progress))
+    click.echo(json.dumps(figures, indent=None if as_json else 2))
+    if figures["calls_failed"] or not figures["is_exactly_once"]:
+        raise SystemExit(1)
