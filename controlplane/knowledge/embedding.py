@@ -27,14 +27,15 @@ class Embedder(Protocol):
 
 
 class InferenceEmbedder:
-    """Asks the inference service on a unix socket."""
+    """Asks the inference service on a unix socket. Without one the hub publishes what is built, but builds nothing."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path | None) -> None:
         self._socket = socket
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(f"unix:{self._socket.absolute()}")
+        if self._socket is not None:
+            self._channel = grpc.aio.insecure_channel(f"unix:{self._socket.absolute()}")
         return self
 
     async def __aexit__(
@@ -58,7 +59,8 @@ class InferenceEmbedder:
         return np.array(vectors, dtype=np.float32)
 
     async def _ask(self, texts: Sequence[str]) -> pb.EmbedReply:
-        assert self._channel is not None
+        if self._channel is None:
+            raise EmbeddingUnavailableError("this hub has no inference service")
         context = pb.Context(tenant="hub", priority=pb.PRIORITY_SHADOW, budget_ms=int(BUDGET_S * 1000))
         try:
             reply: pb.EmbedReply = await InferenceStub(self._channel).Embed(

@@ -100,9 +100,9 @@ class _Replica:
         self.path = path
         self._sources = sources
         self._mentions = mentions
-        self._file = ""
-        self._unusable = ""
-        self._opened: tuple[str, View] | None = None
+        self._file: Path | None = None
+        self._unusable: Path | None = None
+        self._opened: tuple[Path, View] | None = None
         self._opening: threading.Thread | None = None
 
     def open(self) -> View:
@@ -111,7 +111,9 @@ class _Replica:
         for attempt in (1, 2, 3):
             file = data_file(self.path)
             try:
-                view = View.open(Path(file), self._sources, self._mentions)
+                if file is None:
+                    raise FileNotFoundError(self.path)
+                view = View.open(file, self._sources, self._mentions)
             except apsw.CantOpenError:
                 if attempt == 3 or data_file(self.path) == file:
                     raise
@@ -131,7 +133,9 @@ class _Replica:
                 view.close()
                 view = opened
         file = data_file(self.path)
-        if self._opening is None and file != self._unusable and not (file == self._file and view.follow()):
+        # While there is none, or only one that cannot be opened, what is open goes on answering.
+        is_usable = file is not None and file != self._unusable
+        if self._opening is None and is_usable and not (file == self._file and view.follow()):
             self._opening = threading.Thread(target=self._open_beside, name="knowledge:open", daemon=True)
             self._opening.start()
         return view

@@ -4,7 +4,6 @@ Not safe for threads at once; `base` says which thread uses which view.
 """
 
 import contextlib
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -177,6 +176,11 @@ def _reading(connection: apsw.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
 
 
-def data_file(path: Path) -> str:
-    """Return which file a replica's link points at."""
-    return os.path.realpath(path)
+def data_file(path: Path) -> Path | None:
+    """Return which file a replica's link points at, None if there is no replica. Cheap: asked all the time."""
+    try:
+        return path.parent / path.readlink()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return path  # no link: whatever it is, opening it tells

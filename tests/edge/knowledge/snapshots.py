@@ -1,7 +1,7 @@
 """Snapshots and deltas as the hub makes them, small, for tests of the node's side."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from contract.knowledge_snapshot import SNAPSHOT_FORMAT, SNAPSHOT_SCHEMA
 from contract.knowledge_vectors import quantised
 
 TENANT = "shop"
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 CREATED_AT_MS = 1_800_000_000_000
 
 
@@ -43,9 +44,9 @@ def an_item(
     )
 
 
-def message_of(item: Item) -> KnowledgeItem:
+def message_of(item: Item, embed: Embed = letter_vectors) -> KnowledgeItem:
     texts = texts_of(item)
-    vectors = quantised(letter_vectors(texts))
+    vectors = quantised(embed(texts))
     return as_message(
         item,
         [
@@ -56,7 +57,13 @@ def message_of(item: Item) -> KnowledgeItem:
 
 
 def make_snapshot(
-    directory: Path, items: Sequence[Item], *, version: int = 1, tenant: str = TENANT, inside: str | None = None
+    directory: Path,
+    items: Sequence[Item],
+    *,
+    version: int = 1,
+    tenant: str = TENANT,
+    inside: str | None = None,
+    embed: Embed = letter_vectors,
 ) -> tuple[KnowledgeManifest, Path]:
     """Write the zstd file of a snapshot; `inside` is the tenant that the file itself names."""
     plain = directory / f"{tenant}-{version}.sqlite"
@@ -68,7 +75,7 @@ def make_snapshot(
     )
     connection.executemany(
         "INSERT INTO items VALUES (?, ?, ?)",
-        [(item.source, item.id, message_of(item).SerializeToString()) for item in items],
+        [(item.source, item.id, message_of(item, embed).SerializeToString()) for item in items],
     )
     connection.close()
     file = directory / f"{tenant}-{version}.zst"
@@ -90,11 +97,17 @@ def pack(plain: Path, file: Path, manifest: KnowledgeManifest) -> KnowledgeManif
 
 
 def make_delta(
-    upserts: Sequence[Item], removals: Sequence[str] = (), *, version: int, items: int, tenant: str = TENANT
+    upserts: Sequence[Item],
+    removals: Sequence[str] = (),
+    *,
+    version: int,
+    items: int,
+    tenant: str = TENANT,
+    embed: Embed = letter_vectors,
 ) -> tuple[KnowledgeManifest, bytes]:
     """Return a delta that leads to `version` with `items` in all."""
     content = DeltaContent(
-        upserts=[message_of(item) for item in upserts],
+        upserts=[message_of(item, embed) for item in upserts],
         removals=[ItemKey(source="products", id=item_id) for item_id in removals],
     )
     return describe_delta(zstandard.compress(content.SerializeToString()), version=version, items=items, tenant=tenant)
