@@ -26,7 +26,6 @@ from typing import Protocol
 
 import apsw
 import structlog
-from watchfiles import awatch
 
 from contract.errors import BoroughError
 from edge.call.agents import digest_of, tenant_folders
@@ -34,12 +33,10 @@ from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.conversation.conversation import AgentConversation
 from edge.conversation.errors import DocumentsInvalidError
 from edge.knowledge.errors import KnowledgeError, KnowledgeInvalidError
+from edge.sync.folder_watch import changes
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY_MS = 1000
-# A swap is one rename: there is no burst of events to wait out.
-SETTLE_MS = 20
 BROKE_LOADER = "call.bundle_broke_loader"
 
 
@@ -110,7 +107,7 @@ class BundleFollower:
         """Load what is on disk, then follow until the block ends."""
         with _alive(self._running_file.with_suffix(".lock")):
             self._write_running()
-            await self._catch_up(tasks)
+            await self._look(tasks)
             task = tasks.create_task(self._follow(tasks), name="reload")
             try:
                 yield
@@ -121,17 +118,16 @@ class BundleFollower:
                 self._running_file.unlink(missing_ok=True)
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
-        async for _ in awatch(
-            self._directory,
-            watch_filter=lambda _, path: Path(path).name == "current",
-            debounce=10 * SETTLE_MS,
-            step=SETTLE_MS,
-            rust_timeout=LOOK_EVERY_MS,
-            yield_on_timeout=True,
-            recursive=False,
-        ):
+        async for _ in changes(self._directory, ending="/current"):
+            await self._look(tasks)
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        try:
             await self._catch_up(tasks)
             self._look_at_knowledge(tasks)
+        except Exception:
+            # Whatever is wrong with new documents or knowledge: the calls that run must not end for it.
+            log.exception("reload_failed")
 
     async def _catch_up(self, tasks: asyncio.TaskGroup) -> None:
         """Bring the roster to the current bundle, if it is another; keep it where that cannot be loaded."""
@@ -250,7 +246,7 @@ class BundleFollower:
 async def _follow_knowledge(conversation: AgentConversation) -> None:
     try:
         await conversation.watch_knowledge()
-    except (BoroughError, OSError, apsw.Error):
+    except (BoroughError, OSError, RuntimeError, apsw.Error):
         # It still follows at every question.
         log.exception("knowledge_not_watched", tenant=conversation.agent.tenant)
 

@@ -121,7 +121,11 @@ class SyncFolder:
         """Remove bundles beyond those kept, never the current one."""
         for version in self.versions()[: -self._kept]:
             if version != self.current():
-                shutil.rmtree(self._place(version), ignore_errors=True)
+                self.remove(version)
+
+    def remove(self, version: int) -> None:
+        """Remove a bundle that is not current."""
+        shutil.rmtree(self._place(version), ignore_errors=True)
 
     def _unpack(self, bundle: CheckedBundle) -> Path:
         incoming = self._incoming(bundle.version)

@@ -1,10 +1,8 @@
 """A bundle on its way to the workers: acked once all of them run it, taken back when one refuses it."""
 
-import asyncio
 import time
 
 import structlog
-from watchfiles import awatch
 
 from contract import uplink_pb2
 from edge.sync import alarms
@@ -12,13 +10,12 @@ from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
 from edge.sync.errors import RefusedError
 from edge.sync.folder import SyncFolder
+from edge.sync.folder_watch import changes
 from edge.sync.settings import SyncSection
 from edge.sync.workers import WorkerState, living_workers
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY_MS = 1000
-SETTLE_MS = 20
 # A worker that starts loads its models before it shows itself.
 _WORKERS_START_WITHIN_S = 60.0
 
@@ -62,17 +59,9 @@ class Rollout:
 
     async def run(self) -> None:
         """Look whenever a worker tells something, and every second."""
-        async for _ in awatch(
-            self._folder.running,
-            watch_filter=lambda _, path: path.endswith(".json"),
-            debounce=10 * SETTLE_MS,
-            step=SETTLE_MS,
-            rust_timeout=LOOK_EVERY_MS,
-            yield_on_timeout=True,
-            recursive=False,
-        ):
+        self.look()
+        async for _ in changes(self._folder.running, ending=".json"):
             self.look()
-            await asyncio.sleep(0)
 
     def _check_number(self, workers: list[WorkerState]) -> None:
         now = time.monotonic()
@@ -95,6 +84,7 @@ class Rollout:
         log.error("bundle_taken_back", bundle=version, before=before, worker=worker.name, tenant=worker.tenant)
         if before:
             self._folder.activate(before)
+            self._folder.remove(version)
         # The refusal is the newest word about this node; that the one before runs again is in its health.
         self._acked = before
         self._acks.bundle(version, error)

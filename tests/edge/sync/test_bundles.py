@@ -210,6 +210,7 @@ async def test_a_bundle_that_a_worker_cannot_serve_is_taken_back(node: Node) -> 
         assert (ack.version, ack.refusal) == (2, uplink_pb2.REFUSAL_DOCUMENT)
         assert ack.document_name == SHOP
         assert node.folder.current() == 1
+        assert node.folder.versions() == [1]
         node.config.rollout.look()
         assert node.ack().refusal == uplink_pb2.REFUSAL_DOCUMENT
         assert (await node.receive(node.hub.bundle(2))).refusal == uplink_pb2.REFUSAL_DOCUMENT
