@@ -119,6 +119,8 @@ class Observer:
         places = [heard.subject for heard in self.heard if marker in _everything(heard)]
         self.heard.clear()
         places += await self._stored(marker)
+        log = self.network.deployment.instance(self.network.hub).files.log
+        places += ["log"] if marker in log.read_text(encoding="utf-8", errors="replace") else []
         return places + await self._monitored(marker)
 
     async def _stored(self, marker: str) -> list[str]:

@@ -196,8 +196,8 @@ def _as_name(marker: str) -> str:
     return f"said-{marker.lower()}"
 
 
-def _refused(name: str, attempt: Try, why: str = "") -> Way:
-    return Way(name=name, outcome=Outcome.REFUSED, attempt=attempt, why=why)
+def _refused(name: str, attempt: Try, why: str = "", remains: tuple[str, ...] = ()) -> Way:
+    return Way(name=name, outcome=Outcome.REFUSED, attempt=attempt, why=why, remains=remains)
 
 
 def _guarded(name: str, attempt: Try) -> Way:
@@ -357,6 +357,9 @@ _ANSWER = "the wall gives the answer a subject of its own; the server notes the 
 # The server's table of answers it waits for; 10 s (provisioning/nats/render.py).
 _REMAINS = ("monitor accountz",)
 _NO_TLS = "nats-server takes what is no TLS for a probe of its port, closes and does not log it"
+_LOGGED = "refused and counted; the server's own log keeps up to 1 KiB of what was refused, and who came as what"
+_EVENT = f"$SYS.ACCOUNT.LINK_{HOME}"
+_NAMED = ("log", "monitor leafz", f"{_EVENT}.CONNECT", f"{_EVENT}.DISCONNECT")
 _OBEYS = "a real nats-server obeys the list that the hub sends it"
 _INTERNAL = "mirrors need it; it ends in the hub's server, heard and kept by nobody"
 _WALL = "passes the permissions of nats-server 2.15 and ends at the wall: nobody is in the link's account"
@@ -558,6 +561,8 @@ FORGED_WAYS: tuple[Way, ...] = (
     _refused("forged leaf: as MQTT", _forged("$MQTT.msgs.words")),
     _refused("forged leaf: through a gateway", _forged("_GR_.abcdefgh.ijklmn.words")),
     _refused("forged leaf: a header", _forged_header),
+    _refused("forged leaf: words as the subject", _forged("words.{marker}"), _LOGGED, ("log",)),
+    _refused("forged leaf: words as its name", _forged("words.said", name="{marker}"), _LOGGED, _NAMED),
     _silent("forged leaf: a real server with other accounts and no deny lists", _forged_server, _OBEYS),
     _silent("forged leaf: as an acknowledgement", _forged("$JS.ACK.ROLLUPS.words.1.1.1.1.1"), _WALL),
     _silent("forged leaf: as a reply of a service", _forged("_R_.words.words"), _WALL),
