@@ -2,8 +2,7 @@
 
 SyncError
 ├── RefusedError            what came from the hub is not believed or cannot be served; `refusal` tells the hub why
-├── TrustedKeyError         a file of a trusted hub key is unusable
-└── HubUnavailableError     the hub (or the way to it) did not answer in time
+└── TrustedKeyError         a file of a trusted hub key is unusable
 """
 
 from contract.errors import Blame, BoroughError
@@ -38,11 +37,3 @@ class TrustedKeyError(SyncError):
     code = "sync.trusted_key"
     blame = Blame.OPERATOR
     hint = "Give the hub's Ed25519 public key in PEM under [hub] trusted_keys; keep the old one while keys rotate."
-
-
-class HubUnavailableError(SyncError):
-    """The hub did not answer in time; what was to be sent waits on disk."""
-
-    code = "sync.hub_unavailable"
-    blame = Blame.REMOTE
-    hint = "Calls go on without the hub; see the alarms `hub_unreachable` and `link_stalled`."

@@ -14,7 +14,7 @@ class NodeSection(Section):
 
 
 class CertificateSection(Section):
-    certificate: Path = Field(description="client certificate (PEM); its subject is the NATS user")
+    certificate: Path = Field(description="client certificate (PEM); the URI in it is the NATS user")
     key: Path = Field(description="private key of the certificate (PEM)")
 
 
