@@ -4,11 +4,11 @@ Bins are DDSketch's logarithmic mapping. None is ever collapsed: collapsing woul
 number of bins is bounded by the range of values instead, of which durations of calls need a part only.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
-import numpy as np
 from ddsketch.mapping import LogarithmicMapping
-from numpy.typing import NDArray
 
 from contract.uplink_pb2 import Sketch
 
@@ -23,7 +23,7 @@ LARGEST_VALUE = 86_400_000.0
 _MAPPING = LogarithmicMapping(RELATIVE_ACCURACY)
 FIRST_BIN: int = _MAPPING.key(SMALLEST_VALUE)
 LAST_BIN: int = _MAPPING.key(LARGEST_VALUE)
-# About 2,500: 20 kB while it is summed up, a few hundred bytes on the wire.
+# About 2,500; a day's latencies of a tenant use a few hundred.
 BINS = LAST_BIN - FIRST_BIN + 1
 # Bin i holds the values above `upper_edge(i - 1)` up to `upper_edge(i)`.
 GAMMA: float = _MAPPING.gamma
@@ -33,7 +33,9 @@ class LatencySketch:
     """A sketch that grows: values and whole sketches are added, percentiles are read. Values are milliseconds."""
 
     def __init__(self) -> None:
-        self._counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
+        self._first = 0
+        # Lists and not arrays: most sketches have some hundred bins, of which a few are used.
+        self._counts: list[int] = []
         self._zeros = 0
         self._sum = 0.0
         self._minimum = float("inf")
@@ -42,7 +44,7 @@ class LatencySketch:
     @property
     def count(self) -> int:
         """How many values it has seen."""
-        return self._zeros + int(self._counts.sum())
+        return self._zeros + sum(self._counts)
 
     @property
     def maximum(self) -> float:
@@ -55,19 +57,26 @@ class LatencySketch:
         if value < SMALLEST_VALUE:
             self._zeros += 1
         else:
-            self._counts[_MAPPING.key(value) - FIRST_BIN] += 1
+            index = _MAPPING.key(value)
+            self._cover(index, index + 1)
+            self._counts[index - self._first] += 1
         self._sum += value
         self._minimum = min(self._minimum, value)
         self._maximum = max(self._maximum, value)
 
     def merge(self, sketch: Sketch) -> None:
         """Add all values of another sketch. Raises ValueError for bins that cannot be."""
-        if not count_of(sketch):
+        first, counts = sketch.first_bin, list(sketch.counts)
+        if not counts and not sketch.zeros:
             return
-        start = sketch.first_bin - FIRST_BIN
-        if start < 0 or start + len(sketch.counts) > BINS:
-            raise ValueError(f"bins from {sketch.first_bin} on are outside the range of a sketch")
-        self._counts[start : start + len(sketch.counts)] += np.array(sketch.counts, np.int64)
+        if counts:
+            if first < FIRST_BIN or first + len(counts) - 1 > LAST_BIN:
+                raise ValueError(f"bins from {first} on are outside the range of a sketch")
+            self._cover(first, first + len(counts))
+            mine = self._counts
+            for index, count in enumerate(counts, first - self._first):
+                if count:
+                    mine[index] += count
         self._zeros += sketch.zeros
         self._sum += sketch.sum
         self._minimum = min(self._minimum, sketch.minimum)
@@ -75,14 +84,12 @@ class LatencySketch:
 
     def message(self) -> Sketch:
         """The sketch for the wire or the disk."""
-        if not self.count:
+        if not self._counts and not self._zeros:
             return Sketch()
-        used = np.flatnonzero(self._counts)
-        first, last = (int(used[0]), int(used[-1])) if used.size else (-FIRST_BIN, -FIRST_BIN - 1)
         return Sketch(
             zeros=self._zeros,
-            first_bin=first + FIRST_BIN,
-            counts=self._counts[first : last + 1].tolist(),
+            first_bin=self._first,
+            counts=self._counts,
             sum=self._sum,
             minimum=self._minimum,
             maximum=self._maximum,
@@ -91,21 +98,33 @@ class LatencySketch:
     def quantiles(self, wanted: Sequence[float]) -> list[float]:
         """Values at these shares (0 to 1), between neighbouring values by rank as `numpy.percentile` does it; zeros
         without any value. Each is within RELATIVE_ACCURACY of the exact one."""
-        total = self.count
+        running = list(accumulate(self._counts, initial=self._zeros))
+        total = running[-1]
         if not total:
             return [0.0] * len(wanted)
-        running = np.cumsum(self._counts) + self._zeros
         return [self._between(running, share * (total - 1)) for share in wanted]
 
-    def _between(self, running: NDArray[np.int64], rank: float) -> float:
+    def _cover(self, first: int, end: int) -> None:
+        """Have bins from `first` up to `end`."""
+        if not self._counts:
+            self._first, self._counts = first, [0] * (end - first)
+            return
+        if first < self._first:
+            self._counts[:0] = [0] * (self._first - first)
+            self._first = first
+        missing = end - self._first - len(self._counts)
+        if missing > 0:
+            self._counts += [0] * missing
+
+    def _between(self, running: Sequence[int], rank: float) -> float:
         below = int(rank)
-        low, high = self._at(running, below), self._at(running, min(below + 1, int(running[-1]) - 1))
+        low, high = self._at(running, below), self._at(running, min(below + 1, running[-1] - 1))
         return min(max(low + (high - low) * (rank - below), self._minimum), self._maximum)
 
-    def _at(self, running: NDArray[np.int64], rank: int) -> float:
+    def _at(self, running: Sequence[int], rank: int) -> float:
         if rank < self._zeros:
             return 0.0
-        return float(_MAPPING.value(int(np.searchsorted(running, rank, side="right")) + FIRST_BIN))
+        return float(_MAPPING.value(bisect_right(running, rank) - 1 + self._first))
 
 
 def sketch_of(values: Sequence[float]) -> Sketch:
