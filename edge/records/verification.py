@@ -1,6 +1,7 @@
 """Verifies the audit chain of a tenant, and the calls that it vouches for. Reads only; every function blocks."""
 
 import contextlib
+import hmac
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -66,23 +67,36 @@ def verify(directory: Path, tenant: str, settings: DatabaseSettings) -> AuditRep
     path = database_path(directory, tenant)
     if not path.exists():
         raise AuditMissingError(f"{path} does not exist")
+    keys = key_database_path(directory, tenant, settings)
     try:
+        # Before the chain: workers go on, and the chain may only have grown since this was noted.
+        note = _read_anchor(keys, settings) if keys.exists() else None
         with contextlib.closing(open_reader(path, settings)) as connection:
             connection.execute("BEGIN")  # one moment for all that is read
-            return _verify(connection, directory, tenant, settings)
+            return _verify(connection, tenant, note, master_key_path(directory, settings))
     except apsw.Error as error:
         raise from_sqlite(error, path) from error
 
 
-def _verify(connection: apsw.Connection, directory: Path, tenant: str, settings: DatabaseSettings) -> AuditReport:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Note:
+    """The chain's end as the key database has it."""
+
+    seq: int
+    hash: bytes
+    at_ms: int
+    master_id: str
+    mac: bytes
+
+
+def _verify(connection: apsw.Connection, tenant: str, note: _Note | None, master_key: Path) -> AuditReport:
     entries, first_broken = _walk(connection, tenant)
-    anchor, anchored_seq = _anchor(connection, directory, tenant, settings)
     return AuditReport(
         tenant=tenant,
         entries=entries,
         first_broken=first_broken,
-        anchor=anchor,
-        anchored_seq=anchored_seq,
+        anchor=AnchorState.ABSENT if note is None else _judge(connection, tenant, note, master_key),
+        anchored_seq=None if note is None else note.seq,
         altered_calls=_altered_calls(connection),
     )
 
@@ -101,30 +115,24 @@ def _walk(connection: apsw.Connection, tenant: str) -> tuple[int, int | None]:
     return count, first_broken
 
 
-def _anchor(
-    connection: apsw.Connection, directory: Path, tenant: str, settings: DatabaseSettings
-) -> tuple[AnchorState, int | None]:
-    path = key_database_path(directory, tenant, settings)
-    note = _read_anchor(path, settings) if path.exists() else None
-    if note is None:
-        return AnchorState.ABSENT, None
-    seq, digest, at, master_id, mac = note
-    found = connection.execute("SELECT hash FROM audit WHERE seq = ?", (seq,)).get
-    if found != digest and not (seq == 0 and digest == genesis(tenant)):
-        return AnchorState.CUT, seq
+def _judge(connection: apsw.Connection, tenant: str, note: _Note, master_key: Path) -> AnchorState:
+    found = connection.execute("SELECT hash FROM audit WHERE seq = ?", (note.seq,)).get
+    if found != note.hash and not (note.seq == 0 and note.hash == genesis(tenant)):
+        return AnchorState.CUT
+    message = anchor_message(tenant, note.seq, note.hash, note.at_ms)
     try:
-        signature = MasterKeys.load(master_key_path(directory, settings)).sign(
-            master_id, anchor_message(tenant, seq, digest, at)
-        )
+        signature = MasterKeys.load(master_key).sign(note.master_id, message)
     except (MasterKeyError, KeyError):
-        return AnchorState.UNSIGNED, seq
-    return (AnchorState.HOLDS if signature == mac else AnchorState.FORGED), seq
+        return AnchorState.UNSIGNED
+    return AnchorState.HOLDS if hmac.compare_digest(signature, note.mac) else AnchorState.FORGED
 
 
-def _read_anchor(path: Path, settings: DatabaseSettings) -> tuple[int, bytes, int, str, bytes] | None:
+def _read_anchor(path: Path, settings: DatabaseSettings) -> _Note | None:
     with contextlib.closing(open_reader(path, settings)) as keys:
         for seq, digest, at, master_id, mac in keys.execute("SELECT seq, hash, at, master_id, mac FROM audit_anchor"):
-            return int(str(seq)), bytes(digest), int(str(at)), str(master_id), bytes(mac)
+            return _Note(
+                seq=int(str(seq)), hash=bytes(digest), at_ms=int(str(at)), master_id=str(master_id), mac=bytes(mac)
+            )
     return None
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 from pathlib import Path
 
 import apsw
 import pytest
 
+from edge.records import files
 from edge.records.audit import AuditAction, AuditTrail, read_entries
 from edge.records.database import DatabaseSettings, database_path, key_database_path
 from edge.records.errors import AuditMissingError
@@ -151,6 +153,23 @@ async def test_two_workers_append_to_one_chain(tmp_path: Path) -> None:
         )
     assert report(tmp_path).entries == 120
     assert report(tmp_path).is_whole
+
+
+async def test_a_chain_that_grows_while_it_is_verified_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "ANCHOR_EVERY_S", 0.0)
+    async with CallStore(tmp_path, StoreSettings()) as store, asyncio.TaskGroup() as group:
+        await store.save(a_call())
+        writing = group.create_task(_write_on(store))
+        for _ in range(30):
+            assert (await asyncio.to_thread(report, tmp_path)).is_whole
+        writing.cancel()
+
+
+async def _write_on(store: CallStore) -> None:
+    for number in itertools.count():
+        await store.save(a_call(f"c{number}", ended=True))
 
 
 def test_records_that_are_not_there_are_named(tmp_path: Path) -> None:
