@@ -339,7 +339,7 @@ class KnowledgeLibrary:
 
     async def _embed(self, model: str, packed: Iterable[bytes]) -> None:
         """Make and store the vectors that bodies lack. Raises EmbeddingUnavailableError."""
-        texts = {text_digest(text): text for body in packed for text in texts_in(body)}
+        texts = await asyncio.to_thread(_texts, packed)
         missing = await self._database.read(lambda connection: store.without_vectors(connection, model, texts))
         for start in range(0, len(missing), _EMBEDDED_AT_ONCE):
             part = missing[start : start + _EMBEDDED_AT_ONCE]
@@ -365,6 +365,10 @@ def _bodies(upload: Upload) -> dict[str, store.Body]:
         return {item.id: body_of(item) for item in upload.items}
     except ValueError as error:
         raise KnowledgeItemsError(f"{upload.source}: {error}") from error
+
+
+def _texts(packed: Iterable[bytes]) -> dict[bytes, str]:
+    return {text_digest(text): text for body in packed for text in texts_in(body)}
 
 
 def _plan(connection: apsw.Connection, tenant: str) -> _Plan:
