@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from edge.records.database import DatabaseSettings
 from edge.settings_file import Section
 
 
@@ -39,6 +40,15 @@ class SlotsSection(Section):
 class RecordsSection(Section):
     directory: Path = Field(description="folder of the tenants' databases")
     subject_key_file: Path = Field(description="key of the HMAC that names callers")
+    keys_directory: Path | None = Field(default=None, description="folder of the key databases, if it is another")
+    master_key_file: Path | None = Field(default=None, description="master keys; none: made beside the key databases")
+    is_replicated: bool = Field(default=False, description="whether Litestream copies the databases, and checkpoints")
+
+    def database(self) -> DatabaseSettings:
+        """As the records want it."""
+        return DatabaseSettings(
+            is_replicated=self.is_replicated, keys_directory=self.keys_directory, master_key_file=self.master_key_file
+        )
 
 
 class SpeechSection(Section):

@@ -27,6 +27,8 @@ from edge.call.reload import BundleFollower
 from edge.call.roster import Roster, ServedRoster
 from edge.call.settings import AsteriskSection, CallsSettings
 from edge.call.slots import SlotLedger
+from edge.disk.guard import DiskGuard
+from edge.disk.levels import DiskUse
 from edge.inference.client import InferenceClient
 from edge.inference.model_store import open_model
 from edge.observability.logs import configure_logging
@@ -53,14 +55,23 @@ async def serve(settings: CallsSettings) -> None:
     stop = _stop_signal()
     metrics = CallMetrics.create()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(CallStore(settings.records.directory, StoreSettings()))
-        recorder = Recorder(store, metrics)
+        records = settings.records
+        records.directory.mkdir(parents=True, exist_ok=True)
+        store_settings = StoreSettings(database=records.database())
+        store = await stack.enter_async_context(CallStore(records.directory, store_settings))
+        disk = DiskGuard(records.directory)
+        recorder = Recorder(store, metrics, disk)
         stack.push_async_callback(recorder.flush)
         inference = await stack.enter_async_context(InferenceClient(settings.inference.socket))
         await inference.wait_until_ready(INFERENCE_WITHIN_S)
         await stack.enter_async_context(EventLoopLag(metrics.loop_lag_p95))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        audio = PreparedAudio(settings.speech.prepared, inference, model=await _voices(inference))
+        audio = PreparedAudio(
+            settings.speech.prepared,
+            inference,
+            model=await _voices(inference),
+            may_write=lambda: disk.allows(DiskUse.CACHES),
+        )
         loader = AgentLoader(
             embedder=inference,
             generator=inference,
@@ -76,7 +87,7 @@ async def serve(settings: CallsSettings) -> None:
             slots=SlotLedger(directory=settings.slots.directory, capacity=settings.slots.capacity),
             metrics=metrics,
             keep=recorder.keep,
-            subject_key=settings.records.subject_key_file.read_bytes(),
+            subject_key=records.subject_key_file.read_bytes(),
         )
         metrics.slots_capacity.set(settings.slots.capacity)
         recording = tasks.create_task(recorder.run(), name="records")

@@ -14,8 +14,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from edge.observability.masking import mask_text, mask_value
 
-# Libraries that log personal content or every packet at INFO.
-QUIET_LOGGERS = ("aioice", "aiortc", "aiohttp.access", "libav")
+# Libraries that log personal content, every packet or every look at INFO.
+QUIET_LOGGERS = ("aioice", "aiortc", "aiohttp.access", "libav", "watchfiles")
 
 
 def configure_logging(*, worker: str, level: int = logging.INFO, stream: TextIO | None = None) -> None:

@@ -8,7 +8,7 @@ during calls is kept too, in memory, within a bound.
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -24,13 +24,17 @@ SYNTHESES_AT_ONCE = 4
 class PreparedAudio:
     """Clips by (voice, text): 16 kHz int16 mono.
 
-    `model` identifies the synthesiser's voices (name and digest) so that a new model gives new clips.
+    `model` identifies the synthesiser's voices (name and digest) so that a new model gives new clips. While `may_write`
+    says no (a disk that gets full), new clips are kept in memory only.
     """
 
-    def __init__(self, directory: Path, synthesizer: Synthesizer, *, model: str) -> None:
+    def __init__(
+        self, directory: Path, synthesizer: Synthesizer, *, model: str, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._directory = directory
         self._synthesizer = synthesizer
         self._model = model
+        self._may_write = may_write
         self._clips: OrderedDict[str, bytes] = OrderedDict()
         self._held_bytes = 0
 
@@ -90,7 +94,11 @@ class PreparedAudio:
             self._held_bytes -= len(dropped)
 
     def _write(self, key: str, pcm: bytes) -> None:
+        if self._may_write():
+            self._write_file(key, pcm)
+        self._keep(key, pcm)
+
+    def _write_file(self, key: str, pcm: bytes) -> None:
         with NamedTemporaryFile(dir=self._directory, prefix=".", delete=False) as partial:
             partial.write(pcm)
         Path(partial.name).replace(self._directory / f"{key}.pcm")
-        self._keep(key, pcm)

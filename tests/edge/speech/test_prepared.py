@@ -45,3 +45,11 @@ async def test_what_is_synthesised_in_a_call_is_kept_for_the_next(tmp_path: Path
     audio = PreparedAudio(tmp_path, synthesizer, model="m")
     assert await spoken(audio, "ninety nine") == await spoken(audio, "ninety nine")
     assert synthesizer.asked == ["ninety nine"]
+
+
+async def test_a_disk_that_gets_full_takes_no_clips_and_they_are_kept_in_memory(tmp_path: Path) -> None:
+    audio = PreparedAudio(tmp_path, CountingSynthesizer(), model="m", may_write=lambda: False)
+    assert await audio.prepare(["one two"], voice="v", tenant="t") == 1
+    assert audio.clip("one two", voice="v") is not None
+    again = PreparedAudio(tmp_path, CountingSynthesizer(), model="m")
+    assert again.clip("one two", voice="v") is None
