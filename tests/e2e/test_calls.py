@@ -4,9 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import aiohttp
 import pytest
 from rich.console import Console
 
-from bench.caller import CallTrace, Ending
+from bench.caller import Ending
 from bench.cli.call import OneCall, place_one
 from bench.cli.demo import DEMO
 from bench.report import is_dropped
@@ -24,9 +21,9 @@ from bench.target import Target, read_target
 from edge.call.slots import SlotLedger
 from edge.records.database import DatabaseSettings
 from edge.records.store import CallReader
+from tests.e2e.calling import WITHIN_S, Calling, placed, slots_in_use, unseen, until
 
 QUIET = Console(quiet=True)
-WITHIN_S = 60.0
 BANK = "harbour-bank"
 
 
@@ -34,22 +31,11 @@ def lines_of(*texts: str) -> Scenario:
     return Scenario(tenant=BANK, id="test", tags=(), lines=tuple(Line(act=Say(text=text)) for text in texts))
 
 
-def until(condition: Callable[[], bool], *, within_s: float = WITHIN_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def spoken_turns(region: Target) -> int:
     """Turns of the bank's newest call in which the caller said something."""
     reader = CallReader(region.records, BANK, DatabaseSettings())
     calls = reader.recent_calls(1)
     return sum(bool(turn.caller_text) for turn in reader.turns(calls[0].call_id)) if calls else 0
-
-
-def slots_in_use(region: Target) -> int:
-    return SlotLedger(directory=region.slots, capacity=region.capacity).in_use()
 
 
 async def left_in_asterisk(region: Target) -> int:
@@ -63,31 +49,6 @@ async def left_in_asterisk(region: Target) -> int:
             async with session.get(f"{ari.url}/{kind}") as answer:
                 count += len(await answer.json())
         return count
-
-
-def unseen(done: int, of: int) -> None:
-    """Nobody watches the progress of a test."""
-
-
-def placed(region: Target, *scenarios: Scenario) -> list[CallTrace]:
-    """Calls at the same time, one a scenario."""
-    options = RunOptions(calls=len(scenarios), concurrency=len(scenarios))
-    plans = make_plans(region, scenarios, options, line_cache(region), unseen)
-    run = run_calls(region, plans, len(scenarios), new_run_directory(region), unseen)
-    return list(asyncio.run(run).traces)
-
-
-class Calling(threading.Thread):
-    """Places calls beside the test, which meanwhile breaks something."""
-
-    def __init__(self, region: Target, *scenarios: Scenario) -> None:
-        super().__init__(name="calling")
-        self._region = region
-        self._scenarios = scenarios
-        self.traces: list[CallTrace] = []
-
-    def run(self) -> None:
-        self.traces = placed(self._region, *self._scenarios)
 
 
 def test_a_whole_conversation_ends_with_a_human(region: Target) -> None:
