@@ -16,6 +16,7 @@ from typing import NewType, Self
 RunId = NewType("RunId", str)
 
 FOLDER = "workers"
+DRAFT = "."
 RUN_BYTES = 8
 
 
@@ -29,9 +30,16 @@ class Presence:
 
     def __enter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(self._directory / self.run, flags, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        # It gets its name when it is locked: a worker that starts beside us must never see it unlocked, and dead.
+        draft = self._directory / f"{DRAFT}{self.run}"
+        self._descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            draft.rename(self._directory / self.run)
+        except BaseException:
+            os.close(self._descriptor)
+            draft.unlink(missing_ok=True)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -57,5 +65,5 @@ def is_alive(directory: Path, run: str) -> bool:
 def forget_dead(directory: Path) -> None:
     """Remove the files of dead runs; a missing file says the same."""
     for path in (directory / FOLDER).iterdir():
-        if not is_alive(directory, path.name):
+        if not path.name.startswith(DRAFT) and not is_alive(directory, path.name):
             path.unlink(missing_ok=True)

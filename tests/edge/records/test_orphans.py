@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -125,3 +127,22 @@ def test_a_run_dies_with_its_process_however_that_dies(tmp_path: Path) -> None:
     with Presence(tmp_path) as mine:
         forget_dead(tmp_path)
         assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [mine.run]
+
+
+def test_workers_that_start_together_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            forget_dead(tmp_path)
+
+    with Presence(tmp_path), ThreadPoolExecutor(2) as pool:
+        looks = [pool.submit(look) for _ in range(2)]
+        alive = []
+        for _ in range(300):
+            with Presence(tmp_path) as presence:
+                alive.append(is_alive(tmp_path, presence.run))
+        stop.set()
+        for done in looks:
+            done.result(10)
+    assert all(alive)
