@@ -28,7 +28,7 @@ from controlplane.documents.application import Documents
 from controlplane.documents.catalogue import Catalogue
 from controlplane.documents.judgement import pack_judge
 from controlplane.documents.service import DocumentsService
-from controlplane.errors import NatsUnavailableError
+from controlplane.errors import NatsUnavailableError, StreamRefusedError
 from controlplane.fleet.listening import FleetListener
 from controlplane.fleet.service import FleetService
 from controlplane.fleet.states import FleetStates
@@ -153,6 +153,9 @@ def _serve_documents(instance: Instance, store: _Store, bundles: BundlePublisher
         await store.catalogue.refresh()
         if set(store.catalogue.regions()) - known:
             bundles.prepare_again()
+            # So that who applied a region can connect its nodes; where it fails, the publisher goes on trying.
+            with contextlib.suppress(NatsError, TimeoutError, StreamRefusedError):
+                await ensure_streams(instance.bus.client, store.catalogue.regions())
         bundles.wake()
 
     documents = Documents(store.database, instance.signer, pack_judge(), committed)

@@ -19,9 +19,10 @@ from controlplane.database import HubDatabase
 from controlplane.documents import store
 from controlplane.documents.estate import Plan, estate_problems, make_plan, tenant_spec
 from controlplane.documents.judgement import Judge
-from controlplane.documents.model import REGION, Change, ChangeKind, DocumentKey, Entry, Finding, Revision
+from controlplane.documents.model import REGION, TENANT, Change, ChangeKind, DocumentKey, Entry, Finding, Revision
 from controlplane.documents.reading import SourceFile, read_files
 from controlplane.errors import DocumentNotFoundError, DocumentsRefusedError
+from controlplane.jurisdictions.errors import UnknownPackError
 from controlplane.signing import Signer
 
 PROBLEMS_SHOWN = 25  # a gRPC status travels in a header of 8 kB
@@ -134,7 +135,12 @@ class Documents:
         estate, revisions = store.load_estate(connection)
         plan = make_plan(estate, wish.entries, wish.removed(estate), revisions)
         problems = estate_problems(plan)
-        findings = [finding for tenant in sorted(plan.touched_tenants) for finding in self._judge(plan.after, tenant)]
+        findings: list[Finding] = []
+        for tenant in sorted(plan.touched_tenants):
+            try:
+                findings += self._judge(plan.after, tenant)
+            except UnknownPackError as error:
+                problems.append(_of_tenant(plan, tenant, str(error)))
         if problems or any(finding.is_error for finding in findings):
             raise _refused(problems, [finding for finding in findings if finding.is_error])
         return plan, findings
@@ -175,6 +181,13 @@ def _earlier(revisions: Sequence[Revision], key: DocumentKey, revision: int) -> 
         what = "no earlier revision" if revision == 0 else f"no revision {revision}"
         raise DocumentNotFoundError(f"{key} has {what}")
     return found
+
+
+def _of_tenant(plan: Plan, tenant: str, message: str) -> DocumentProblem:
+    entry = plan.after[DocumentKey(kind=TENANT, tenant=tenant, name=tenant)]
+    checked = entry.checked()
+    assert checked is not None, "a tenant that is judged was read"
+    return checked.source.problem(("spec", "governance", "jurisdictions"), message, UnknownPackError.hint)
 
 
 def _refused(problems: Sequence[DocumentProblem], findings: Sequence[Finding]) -> DocumentsRefusedError:

@@ -27,7 +27,9 @@ for command in (admin, apply, delete, describe, fleet, get, history, rollback):
 class Hub:
     """Instances that share one folder: authority, signing key, database, people."""
 
-    def __init__(self, directory: Path, nats_url: str) -> None:
+    def __init__(self, directory: Path, nats_url: str, nats_files: str = "") -> None:
+        """`nats_files`: lines of TOML that name the certificates towards NATS."""
+        self._nats_files = nats_files
         self.directory = directory
         self.authority = Authority(directory / "identity")
         self.revoked = directory / "revoked.json"
@@ -116,6 +118,7 @@ name = "{name}"
 path = "{self.directory / "hub.sqlite3"}"
 [nats]
 url = "{self._nats_url}"
+{self._nats_files}
 [admin]
 port = {self._ports[name]}
 authority = "{self.authority.ca}"

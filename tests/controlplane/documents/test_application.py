@@ -59,6 +59,7 @@ async def test_a_dry_run_tells_all_and_stores_nothing(documents: Documents, data
         ("bank/tenant.yaml", "eu-central,", "eu-centrl,", "did you mean 'eu-central'?"),
         ("bank/tenant.yaml", "[voice]", "[voice, payment]", "rule spec.allowed_data_classes in regions.yaml:9"),
         ("regions.yaml", "Asia/Kolkata", "Asia/Kolkatta", "regions.yaml:14: spec.timezone"),
+        ("regions.yaml", "[gdpr]", "[hipaa]", "bank/tenant.yaml:6: spec.governance.jurisdictions"),
         ("bank/tenant.yaml", "opt_in", "none", "gdpr.recording.consent"),
         ("shop/agent.yaml", "+15550200", "+15550100", "+15550100 is already answered by Agent/bank/line in region"),
         ("regions.yaml", "Europe/Berlin", "Europe/Berln", "regions.yaml:7: spec.timezone"),
