@@ -54,6 +54,9 @@ async def measure_alone(catalogue: Catalogue, embedder: Embedder, directory: Pat
     applied_s = time.perf_counter() - began
     path = link_path(directory / "knowledge", TENANT)
     began = time.perf_counter()
+    assert await asyncio.to_thread(replica.examine) == ()
+    examined_s = time.perf_counter() - began
+    began = time.perf_counter()
     base = await open_replica(path, [SOURCE], {}, embedder, tenant=TENANT)
     opened_s = time.perf_counter() - began
     named = await open_replica(path, [SOURCE], {SOURCE: "the product"}, embedder, tenant=TENANT)
@@ -63,6 +66,7 @@ async def measure_alone(catalogue: Catalogue, embedder: Embedder, directory: Pat
         "snapshot_bytes": built.manifest.content_bytes,
         "snapshot_apply_s": round(applied_s, 2),
         "replica_bytes": await asyncio.to_thread(lambda: path.resolve().stat().st_size),
+        "examine_s": round(examined_s, 2),
         "open_s": round(opened_s, 2),
     }
     figures |= await measure_retrieval(base, catalogue, embedder)

@@ -80,7 +80,9 @@ class KnowledgeBase:
         Runs until cancelled; returns at once for files."""
         if self._replica is None:
             return
-        async for _ in watchfiles.awatch(self._replica.path.parent, watch_filter=None, recursive=False):
+        folder = self._replica.path.parent
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        async for _ in watchfiles.awatch(folder, watch_filter=None, recursive=False):
             self._now()
 
     def close(self) -> None:

@@ -59,6 +59,7 @@ class Names:
         self._called = called
         self._item_of = item_of
         self._rows = list(rows)
+        self._items = np.array([row.item for row in rows], dtype=np.int64)
         self._gone: set[int] = set()
         self._first = TrigramIndex([row.rough for row in rows]) if len(rows) > _MOST_COMPARED else None
         self._indexed = len(rows) if self._first is not None else 0
@@ -71,8 +72,8 @@ class Names:
 
     def refresh(self, items: Iterable[int], rows: Sequence[NameRow]) -> None:
         """Forget the names of items and add others."""
-        changed = set(items)
-        self._gone.update(place for place, row in enumerate(self._rows) if row.item in changed)
+        self._gone.update(np.flatnonzero(np.isin(self._items, list(items))).tolist())
+        self._items = np.concatenate([self._items, np.array([row.item for row in rows], dtype=np.int64)])
         self._rows += rows
         if self._first is not None or len(self._rows) > _MOST_COMPARED:
             self._later = TrigramIndex([row.rough for row in self._rows[self._indexed :]])

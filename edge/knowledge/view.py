@@ -23,7 +23,7 @@ from edge.knowledge.search import TextSearch
 
 _REMEMBERED_ITEMS = 2048
 # A change of more items is loaded apart, so that calls do not wait for it (300 take 10 ms).
-MOST_CHANGED = 2000
+MOST_CHANGED = 500
 _MOST_WASTED = 20_000
 BUSY_TIMEOUT_MS = 2000
 
