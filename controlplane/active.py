@@ -19,7 +19,7 @@ from contract.admin_pb2_grpc import (
 from controlplane.admin.audit_service import AuditService
 from controlplane.admin.gate import Gate, HandlerCollector, Services
 from controlplane.admin.server import RunningServer
-from controlplane.audit import AuditAction, AuditLog
+from controlplane.audit import LEASE_TAKEN, AuditLog
 from controlplane.beats import Beats
 from controlplane.bundles.publishing import BundlePublisher
 from controlplane.bus import Bus
@@ -92,10 +92,11 @@ async def be_active(instance: Instance) -> None:
         add_AuditServicer_to_server(AuditService(store.audit), collector)
         await _serve_knowledge(instance, store, collector, stack, tasks)
         _serve_rollups(instance, store, collector, tasks)
-        instance.bus.on_reconnect[:] = [listener.reconnected, bundles.wake]
+        instance.bus.on_reconnect[:] = [listener.reconnected, bundles.prepare_again]
         jetstream = instance.bus.client.jetstream()
         tasks.start(bundles.run(), "bundles")
-        tasks.start(Beats(jetstream, store.catalogue.regions, instance.lease, instance.metrics).run(), "beats")
+        beats = Beats(jetstream, store.catalogue.regions, instance.lease, instance.metrics, bundles.prepare_again)
+        tasks.start(beats.run(), "beats")
         tasks.start(listener.run(), "fleet")
         _open_gate(instance, Services(handlers=collector.handlers, audit=store.audit), stack)
         log.info("hub_active", regions=len(store.catalogue.regions()))
@@ -129,7 +130,7 @@ async def _open_store(instance: Instance, stack: AsyncExitStack) -> _Store:
     except (NatsError, TimeoutError) as error:
         raise NatsUnavailableError(f"streams: {type(error).__name__}") from error
     name = instance.settings.hub.name
-    await store.audit.append(actor=HUB_ACTOR, role="", action=AuditAction.LEASE_TAKEN, target=name)
+    await store.audit.append(actor=HUB_ACTOR, role="", action=LEASE_TAKEN, target=name)
     return store
 
 
@@ -152,10 +153,12 @@ def _serve_documents(instance: Instance, store: _Store, bundles: BundlePublisher
         known = set(store.catalogue.regions())
         await store.catalogue.refresh()
         if set(store.catalogue.regions()) - known:
-            bundles.prepare_again()
             # So that who applied a region can connect its nodes; where it fails, the publisher goes on trying.
-            with contextlib.suppress(NatsError, TimeoutError, StreamRefusedError):
+            try:
                 await ensure_streams(instance.bus.client, store.catalogue.regions())
+            except (NatsError, TimeoutError, StreamRefusedError) as error:
+                log.warning("streams_not_made", error=type(error).__name__)
+                bundles.prepare_again()
         bundles.wake()
 
     documents = Documents(store.database, instance.signer, pack_judge(), committed)

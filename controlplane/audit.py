@@ -8,7 +8,6 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 
 import apsw
 
@@ -16,13 +15,7 @@ from controlplane.database import HubDatabase
 
 GENESIS = b"\0" * 32
 ALLOWED = "ok"
-
-
-class AuditAction(StrEnum):
-    """What is audited, besides the mutations of the admin API, which are named by their method."""
-
-    LEASE_TAKEN = "lease.taken"
-    LEASE_LOST = "lease.lost"
+LEASE_TAKEN = "lease.taken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

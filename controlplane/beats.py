@@ -24,8 +24,15 @@ class Beats:
     """Sends the beats of all regions for as long as the lease is held."""
 
     def __init__(
-        self, jetstream: JetStreamContext, regions: Callable[[], Sequence[str]], lease: Lease, metrics: HubMetrics
+        self,
+        jetstream: JetStreamContext,
+        regions: Callable[[], Sequence[str]],
+        lease: Lease,
+        metrics: HubMetrics,
+        failed: Callable[[], None],
     ) -> None:
+        """`failed` is told of every beat that no stream took."""
+        self._failed = failed
         self._jetstream = jetstream
         self._regions = regions
         self._lease = lease
@@ -60,4 +67,5 @@ class Beats:
             await self._jetstream.publish(subject, beat.SerializeToString(), timeout=PUBLISH_WITHIN_S, stream=stream)
         except (NatsError, TimeoutError) as error:
             self._metrics.beats_failed.inc()
+            self._failed()
             log.warning("beat_failed", stream=stream, error=type(error).__name__)

@@ -145,9 +145,19 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     async def _refuse(self, name: str, request: object, context: AnswerContext, error: BoroughError) -> None:
         self._count_refused(error.code)
         log.info("admin_request_refused", method=name, code=error.code)
+        if name in MUTATIONS and not _is_dry_run(request):
+            await self._audit(name, context, error)
+        message, hint = str(error), error.hint.encode("ascii", "replace").decode()
+        if len(message) > MESSAGE_CHARACTERS:
+            message = message[:MESSAGE_CHARACTERS] + " ..."
+        await context.abort(_status(error), message, (("borough-code", error.code), ("borough-hint", hint)))
+
+    async def _audit(self, name: str, context: AnswerContext, error: BoroughError) -> None:
         services = self._services
-        if services is not None and name in MUTATIONS and not _is_dry_run(request):
-            caller = _caller_or_none(context)
+        if services is None:
+            return
+        caller = _caller_or_none(context)
+        try:
             await services.audit.append(
                 actor=caller.name if caller is not None else "unknown",
                 role=caller.role if caller is not None else "",
@@ -155,10 +165,8 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
                 target="",
                 outcome=error.code,
             )
-        message, hint = str(error), error.hint.encode("ascii", "replace").decode()
-        if len(message) > MESSAGE_CHARACTERS:
-            message = message[:MESSAGE_CHARACTERS] + " ..."
-        await context.abort(_status(error), message, (("borough-code", error.code), ("borough-hint", hint)))
+        except ControlPlaneError as failure:  # the lease is lost, or the disk is full: the client still gets its answer
+            log.warning("refusal_not_audited", method=name, code=error.code, error=failure.code)
 
 
 def _status(error: BoroughError) -> grpc.StatusCode:

@@ -65,8 +65,9 @@ class BundlePublisher:
         self._wake.set()
 
     def prepare_again(self) -> None:
-        """There is a new region."""
+        """Streams may be missing, or may have lost what was in them."""
         self._is_prepared = False
+        self._wake.set()
 
     async def run(self) -> None:
         """Publish for ever. Raises LeaseLostError."""

@@ -23,5 +23,5 @@ def reference(word: str, name: str, revision: int = 0) -> pb.DocumentRef:
         return pb.DocumentRef(kind=kind, tenant=name if kind == TENANT else "", name=name, revision=revision)
     tenant, slash, own = name.partition("/")
     if not slash:
-        raise click.UsageError(f"name a {kind} as TENANT/NAME, such as harbour-bank/{name}")
+        raise click.UsageError(f"name it as TENANT/NAME, such as harbour-bank/{name}")
     return pb.DocumentRef(kind=kind, tenant=tenant, name=own, revision=revision)

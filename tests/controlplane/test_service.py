@@ -1,6 +1,7 @@
 """A whole hub as operators meet it: the command line, mutual TLS, a real nats-server, and kills."""
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import apsw
 from nats.aio.client import Client
+from nats.js.errors import NotFoundError
 
 from contract.downlink_pb2 import Beat, BundleManifest, BundleMessage
 from contract.subjects import bundle, config_beat, config_stream, health, knowledge_beat, knowledge_stream, ping
@@ -140,6 +142,20 @@ async def test_beats_flow_and_pings_are_answered(hub: Hub, nats: Client, tmp_pat
         beat = Beat.FromString((await jetstream.get_last_msg(stream, subject)).data or b"")
         assert abs(beat.sent_at_ms - time.time() * 1000) < 5000
     assert (await nats.request(ping("in-south", "node-1"), b"", timeout=2)).data == b""
+
+
+async def test_streams_that_vanish_are_made_again_with_the_newest_bundle(
+    hub: Hub, nats: Client, tmp_path: Path
+) -> None:
+    await hub.run("apply", "-f", str(write_estate(tmp_path / "estate")))
+    await nats.jetstream().delete_stream(config_stream("in-south"))
+    deadline = time.monotonic() + 15
+    while True:
+        with contextlib.suppress(NotFoundError):
+            if await stored_version(nats, "in-south") == 1:
+                break
+        assert time.monotonic() < deadline, hub.log("hub-1")
+        await asyncio.sleep(0.05)
 
 
 async def test_the_fleet_shows_drift_and_silence(hub: Hub, nats: Client, tmp_path: Path) -> None:
