@@ -36,7 +36,11 @@ def policy() -> None:
 def lint(tenant: str, is_strictest: bool, as_json: bool, context: Path | None) -> None:
     """Show where tenants are looser than their jurisdictions ask; exit code 2 if a law forbids it."""
     with admin_channel(context) as channel, hub_errors():
-        reply = DocumentsStub(channel).Lint(pb.LintRequest(tenant=tenant, strictest=is_strictest), timeout=WITHIN_S)
+        documents = DocumentsStub(channel)
+        reply = pb.LintReply()
+        for name in [tenant] if tenant else _tenants(documents):
+            request = pb.LintRequest(tenant=name, strictest=is_strictest)
+            reply.findings.extend(documents.Lint(request, timeout=WITHIN_S).findings)
     if as_json:
         show_json(reply)
     else:
@@ -82,6 +86,11 @@ def show_pack(name: str | None, is_strictest: bool, as_json: bool) -> None:
     rows = [(rule.id, show(rule.value), rule.force.value, rule.article) for rule in rules]
     show_table(("RULE", "VALUE", "FORCE", "ARTICLE"), rows)
     click.echo(ADVICE)
+
+
+def _tenants(documents: DocumentsStub) -> list[str]:
+    listed = documents.List(pb.ListRequest(kind="Tenant"), timeout=WITHIN_S)
+    return [stored.document.name for stored in listed.documents]
 
 
 def _rules(name: str | None) -> Iterable[Rule]:

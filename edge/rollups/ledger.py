@@ -108,18 +108,21 @@ class RollupLedger:
                 self._open.close()
                 self._open = None
 
-    def cut(self, records: Path, now: float, capacity: Capacity | None = None) -> int:
+    def cut(self, records: Path, now: float, capacity: Capacity | None = None, *, step_minutes: int = 1) -> int:
         """Count all calls that have ended by now (Unix seconds); returns how many rollups it took. Raises LedgerError.
 
         A tenant whose records cannot be read now is counted at a later cut. `capacity` goes with the first rollup.
+        `step_minutes`: where the disk is nearly full, HOUR takes less of it.
         """
         with self._lock:
-            return self._cut(records, round(now * 1000), capacity)
+            return self._cut(records, round(now * 1000), capacity, step_minutes)
 
-    def _cut(self, records: Path, now_ms: int, capacity: Capacity | None) -> int:
+    def _cut(self, records: Path, now_ms: int, capacity: Capacity | None, step_minutes: int) -> int:
         made = 0
         while batch := self._read_batch(records):
             entries = _guarded(count(listed.call for ended in batch.values() for listed in ended.calls))
+            if step_minutes > 1:
+                entries = coarsened(entries, step_minutes)
             made += self._store(batch, entries, now_ms, capacity if not made else None)
         if not made and capacity is not None and (capacity.slots_used_peak or capacity.refused):
             made += self._store({}, [], now_ms, capacity)

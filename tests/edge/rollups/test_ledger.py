@@ -21,7 +21,7 @@ from contract import uplink_guard
 from contract.sketch import LatencySketch
 from contract.uplink_pb2 import Capacity, Rollup
 from edge.rollups.errors import LedgerError, LedgerOwnerError
-from edge.rollups.ledger import LedgerSettings, RollupLedger
+from edge.rollups.ledger import HOUR, LedgerSettings, RollupLedger
 from tests.edge.rollups.node_records import BEGAN_MS, Call, NodeRecords, Turn
 
 NOW = BEGAN_MS / 1000 + 3600
@@ -123,6 +123,19 @@ def test_many_calls_are_split_into_rollups_that_fit_a_message(tmp_path: Path) ->
         counts = calls_by_agent([Rollup.FromString(body) for _, body in waiting])
         assert counts == Counter({f"agent-{number}": 1 for number in range(700)})
         assert [seq for seq, _ in waiting] == list(range(waiting[0][0], waiting[0][0] + len(waiting)))
+
+
+def test_a_cut_by_the_hour_has_the_same_counts_and_fewer_entries(tmp_path: Path) -> None:
+    records = NodeRecords(tmp_path / "records")
+    records.add(*(Call(call_id=f"c{number}", started_ms=BEGAN_MS + number * 20_000) for number in range(60)))
+    sizes = []
+    for name, step_minutes in (("fine", 1), ("coarse", HOUR)):
+        with ledger_at(tmp_path / name) as ledger:
+            ledger.cut(records.directory, NOW, step_minutes=step_minutes)
+            ((_, body),) = ledger.waiting()
+            assert ledger.totals(is_confirmed=False)["acme"].calls == 60
+        sizes.append(len(body))
+    assert sizes[1] < sizes[0] / 5
 
 
 def test_a_caller_who_rings_back_within_a_day_is_a_repeat(tmp_path: Path) -> None:
