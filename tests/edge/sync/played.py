@@ -164,33 +164,38 @@ class World:
 
     def settings(self, number: int = 1) -> SyncSettings:
         """Settings of the agent on a node of the region; the first one's folder is "n"."""
-        node = self.network.node(REGION, number)
-        store = self.network.deployment.identities
         key = self.root / "hub.pub"
         public = self.hub.signing.key.public_key()
         key.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        settings = settings_of(self.network, self.root, number, hub=HubSection(trusted_keys=(key,)))
+        return settings if number > 1 else settings.model_copy(update={"metrics": MetricsSection(port=self.agent_port)})
 
-        def certificate(role: ServiceRole) -> CertificateSection:
-            service = node.service(role)
-            return CertificateSection(certificate=store.certificate_file(service), key=store.key_file(service))
 
-        return SyncSettings(
-            node=NodeSection(region=REGION, name=node.name),
-            nats=NatsSection(
-                urls=(f"tls://127.0.0.1:{node.client_port}",),
-                ca=store.authority_file,
-                agent=certificate(ServiceRole.AGENT),
-                border=certificate(ServiceRole.BORDER),
-                system=certificate(ServiceRole.SYSTEM),
-            ),
-            hub=HubSection(trusted_keys=(key,)),
-            sync=SyncSection(directory=self.root / ("n" if number == 1 else f"n{number}")),
-            records=RecordsSection(directory=self.root / f"records-{number}"),
-            metrics=MetricsSection(port=self.agent_port if number == 1 else 0),
-            disk=DiskSection(ballast_bytes=0),
-            rollups=RollupsSection(every_s=0.5),
-            watch=WatchSection(health_every_s=0.3, stale_after_s=1.5, heal_after_s=1.0),
-        )
+def settings_of(network: Network, root: Path, number: int, *, hub: HubSection) -> SyncSettings:
+    """Settings of the agent on a node, impatient; folders lie under `root`."""
+    node, store = network.node(REGION, number), network.deployment.identities
+
+    def certificate(role: ServiceRole) -> CertificateSection:
+        service = node.service(role)
+        return CertificateSection(certificate=store.certificate_file(service), key=store.key_file(service))
+
+    return SyncSettings(
+        node=NodeSection(region=REGION, name=node.name),
+        nats=NatsSection(
+            urls=(f"tls://127.0.0.1:{node.client_port}",),
+            ca=store.authority_file,
+            agent=certificate(ServiceRole.AGENT),
+            border=certificate(ServiceRole.BORDER),
+            system=certificate(ServiceRole.SYSTEM),
+        ),
+        hub=hub,
+        sync=SyncSection(directory=root / ("n" if number == 1 else f"n{number}")),
+        records=RecordsSection(directory=root / f"records-{number}"),
+        metrics=MetricsSection(port=0),
+        disk=DiskSection(ballast_bytes=0),
+        rollups=RollupsSection(every_s=0.5),
+        watch=WatchSection(health_every_s=0.3, stale_after_s=1.5, heal_after_s=1.0),
+    )
 
 
 @asynccontextmanager
