@@ -8,7 +8,7 @@ messages are stored in one transaction, so that a crash before sending loses not
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,7 +18,6 @@ from nats.errors import Error as NatsError
 
 from contract.downlink_pb2 import KnowledgeItem
 from contract.knowledge_items import Item
-from contract.knowledge_vectors import Vector, quantised
 from contract.streams import MAX_PAYLOAD_BYTES
 from controlplane.admin.callers import Caller, Role
 from controlplane.audit import append_entry
@@ -29,11 +28,9 @@ from controlplane.knowledge.content import (
     SnapshotFile,
     body_of,
     pack_delta,
-    text_digest,
-    texts_in,
-    with_vectors,
     write_snapshot,
 )
+from controlplane.knowledge.draft_vectors import DraftVectors
 from controlplane.knowledge.embedding import Embedder
 from controlplane.knowledge.errors import (
     KnowledgeItemsError,
@@ -56,8 +53,6 @@ LARGEST_DELTA_BYTES = MAX_PAYLOAD_BYTES - 64 * 1024
 SHOWN_CHANGES = 50
 RETRY_AFTER_S = 1.0
 LOOK_AGAIN_S = 10.0
-_PART_ITEMS = 2000
-_EMBEDDED_AT_ONCE = 512
 _HUB = Caller(name="hub", role=Role.ADMIN, serial=0)
 
 
@@ -128,6 +123,7 @@ class KnowledgeLibrary:
         self._database = database
         self._seal = Seal(signer)
         self._embedder = embedder
+        self._vectors = DraftVectors(database, embedder)
         self._publisher = publisher
         self._regions_of = regions_of
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -157,9 +153,9 @@ class KnowledgeLibrary:
             model = await self._embedder.model()
             made = {upload.source: await asyncio.to_thread(_bodies, upload) for upload in uploads}
             for found in made.values():
-                await self._embed(model, [body.packed for body in found.values()])
+                await self._vectors.embed(model, [body.packed for body in found.values()])
             if await self._database.read(lambda connection: store.draft_model(connection, tenant)) not in {"", model}:
-                await self._embed_draft(tenant, model)
+                await self._vectors.embed_draft(tenant, model)
 
             def write(connection: apsw.Connection) -> None:
                 for upload in uploads:
@@ -199,7 +195,7 @@ class KnowledgeLibrary:
                 raise KnowledgeNotFoundError(f"{tenant} has no version {version}")
             await self._database.write(lambda connection: store.draft_from_version(connection, tenant, version))
             model = await self._database.read(lambda connection: store.draft_model(connection, tenant))
-            await self._embed_draft(tenant, model)
+            await self._vectors.embed_draft(tenant, model)
             return await self._publish(tenant, caller, f"rollback to {version}")
 
     async def status(self, tenant: str) -> list[TenantStatus]:
@@ -304,47 +300,16 @@ class KnowledgeLibrary:
     async def _delta(self, plan: _Plan) -> bytes:
         after = [change.after for change in plan.changes if change.after is not None]
         packed = await self._database.read(lambda connection: store.bodies(connection, after))
-        upserts = await self._with_vectors(plan.model, [packed[digest] for digest in after])
+        upserts = await self._vectors.complete(plan.model, [packed[digest] for digest in after])
         removals = [(change.source, change.item_id) for change in plan.changes if change.after is None]
         return await asyncio.to_thread(pack_delta, upserts, removals)
 
     async def _snapshot(self, plan: _Plan, version: KnowledgeVersion) -> SnapshotFile:
         async def parts() -> AsyncIterator[Sequence[KnowledgeItem]]:
-            async for part in self._draft_parts(plan.tenant):
-                yield await self._with_vectors(plan.model, part)
+            async for part in self._vectors.parts(plan.tenant):
+                yield await self._vectors.complete(plan.model, part)
 
         return await write_snapshot(self._publisher.directory, plan.tenant, version.version, plan.items, parts())
-
-    async def _with_vectors(self, model: str, packed: Sequence[bytes]) -> list[KnowledgeItem]:
-        def read(connection: apsw.Connection) -> list[KnowledgeItem]:
-            texts = list({text_digest(text) for body in packed for text in texts_in(body)})
-            vectors = store.vectors(connection, model, texts)
-            return [with_vectors(body, vectors) for body in packed]
-
-        return await self._database.read(read)
-
-    async def _draft_parts(self, tenant: str) -> AsyncIterator[list[bytes]]:
-        """Yield the bodies of the draft; the tenant's lock keeps it as it is meanwhile."""
-        last = ("", "")
-        while True:
-            part = await self._database.read(_part_reader(tenant, last))
-            if not part:
-                return
-            last = part[-1][0]
-            yield [body for _, body in part]
-
-    async def _embed_draft(self, tenant: str, model: str) -> None:
-        async for part in self._draft_parts(tenant):
-            await self._embed(model, part)
-
-    async def _embed(self, model: str, packed: Iterable[bytes]) -> None:
-        """Make and store the vectors that bodies lack. Raises EmbeddingUnavailableError."""
-        texts = await asyncio.to_thread(_texts, packed)
-        missing = await self._database.read(lambda connection: store.without_vectors(connection, model, texts))
-        for start in range(0, len(missing), _EMBEDDED_AT_ONCE):
-            part = missing[start : start + _EMBEDDED_AT_ONCE]
-            vectors = quantised(await self._embedder.embed([texts[digest] for digest in part]))
-            await self._database.write(_vector_writer(model, dict(zip(part, vectors, strict=True))))
 
     async def _reconcile(self) -> None:
         """Where NATS has another version than the database, one of them was lost or restored: send everything anew."""
@@ -367,10 +332,6 @@ def _bodies(upload: Upload) -> dict[str, store.Body]:
         raise KnowledgeItemsError(f"{upload.source}: {error}") from error
 
 
-def _texts(packed: Iterable[bytes]) -> dict[bytes, str]:
-    return {text_digest(text): text for body in packed for text in texts_in(body)}
-
-
 def _plan(connection: apsw.Connection, tenant: str) -> _Plan:
     return _Plan(
         tenant=tenant,
@@ -380,14 +341,6 @@ def _plan(connection: apsw.Connection, tenant: str) -> _Plan:
         model=store.draft_model(connection, tenant),
         versions=store.region_versions(connection, tenant),
     )
-
-
-def _part_reader(tenant: str, after: store.ItemKey) -> Callable[[apsw.Connection], list[tuple[store.ItemKey, bytes]]]:
-    return lambda connection: store.draft_part(connection, tenant, after, _PART_ITEMS)
-
-
-def _vector_writer(model: str, made: Mapping[bytes, Vector]) -> Callable[[apsw.Connection], None]:
-    return lambda connection: store.put_vectors(connection, model, made)
 
 
 def _shown(change: ItemChange, bodies: Mapping[bytes, bytes]) -> str:
