@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 from google.protobuf.message import DecodeError
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from nats.js.object_store import ObjectStore
@@ -44,18 +45,33 @@ class KnowledgePublisher:
         self.directory = directory
 
     async def publish_waiting(self) -> int:
-        """Send what waits, in the order of versions; returns how many. Raises NatsError, TimeoutError and
-        LeaseLostError."""
+        """Send what waits, in the order of versions; returns how many.
+
+        A region that cannot be served does not keep the others waiting: its error is raised at the end. Raises
+        NatsError, TimeoutError and LeaseLostError.
+        """
         async with self._sending:
             waiting = await self._database.read(store.waiting)
-            for index, outgoing in enumerate(waiting):
+            failed: dict[tuple[str, str], NatsError | TimeoutError] = {}
+            for outgoing in waiting:
+                key = (outgoing.region, outgoing.tenant)
+                if key in failed:
+                    continue
                 self._lease.check()
-                await self._send(outgoing)
-                later = {other.object_name for other in waiting[index + 1 :]}
-                if outgoing.object_name is not None and outgoing.object_name not in later:
-                    path = snapshot_path(self.directory, outgoing.object_name)
-                    await asyncio.to_thread(path.unlink, missing_ok=True)
+                try:
+                    await self._send(outgoing)
+                except (NatsError, TimeoutError) as error:
+                    failed[key] = error
+            await self._forget_sent({outgoing.object_name for outgoing in waiting if outgoing.object_name is not None})
+            for first in failed.values():
+                raise first
             return len(waiting)
+
+    async def _forget_sent(self, names: set[str]) -> None:
+        """Remove the files of snapshots that every region has."""
+        left = {outgoing.object_name for outgoing in await self._database.read(store.waiting)}
+        for name in names - left:
+            await asyncio.to_thread(snapshot_path(self.directory, name).unlink, missing_ok=True)
 
     async def version_in_stream(self, region: str, tenant: str) -> int:
         """Return the newest version that NATS holds for a region, 0 if there is none."""

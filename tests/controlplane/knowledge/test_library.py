@@ -252,6 +252,21 @@ async def test_what_cannot_be_is_refused(hub: Hub) -> None:
         await hub.library.publish("shop", ADA)
 
 
+async def test_a_region_that_cannot_be_served_does_not_keep_others_waiting(hub: Hub) -> None:
+    """Its stream is not there yet; once it is, it gets what waited."""
+    hub.regions = ("ap-east", "in-south")
+    await hub.library.build("shop", upload(*TWENTY), ADA)
+    with pytest.raises(KnowledgeNotSentError):
+        await hub.library.publish("shop", ADA)
+    assert [manifest.version for manifest, _ in await messages(hub)] == [1]
+    assert len(list((hub.directory / "snapshots").iterdir())) == 1
+    await ensure_streams(hub.nats, ["ap-east"])
+    await hub.library.build("shop", upload(an_item(0, price="6"), is_patch=True), ADA)
+    await hub.library.publish("shop", ADA)
+    assert await node(hub, "ap-east") == await node(hub)
+    assert not list((hub.directory / "snapshots").iterdir())
+
+
 async def test_a_crash_between_storing_and_sending_loses_nothing(hub: Hub, nats_server: NatsServer) -> None:
     """What is stored is sent when NATS is back, snapshot and delta, each once."""
     await hub.library.build("shop", upload(*TWENTY), ADA)
