@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contract.rollups import coarsened
 from contract.uplink_pb2 import Rollup
@@ -85,6 +87,35 @@ def test_a_sketch_whose_numbers_do_not_fit_its_bins_is_refused(field: str, value
     sketch = next(entry.turns.response_ms for entry in made.entries if entry.turns.total > 3)
     setattr(sketch, field, value)
     assert any("response_ms" in problem for problem in problems_of(made))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.one_of(st.sampled_from([0, 1, 2, 86_400_000, 2**31]), st.integers(0, 100_000), st.integers(0, 2**27)),
+            min_size=1,
+            max_size=40,
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_sketch_of_any_durations_passes_however_it_was_merged(parts: list[list[int]]) -> None:
+    """A rollup refused by mistake would be a minute of counts lost."""
+    turn = calls(1, 1)[0].turns[0]
+    made = [
+        replace(
+            calls(1, 1)[0],
+            turns=tuple(
+                replace(turn, seq=seq, began_at_ms=NOW_MS - part * 60_000, latencies_ms={"response_ms": value})
+                for seq, value in enumerate(values)
+            ),
+        )
+        for part, values in enumerate(parts)
+    ]
+    assert problems_of(rollup(count(made))) == []
+    assert problems_of(rollup(coarsened(coarsened(count(made), 60), 1440))) == []
 
 
 def test_a_sketch_of_nothing_says_nothing() -> None:
