@@ -1,6 +1,7 @@
 """A hub and its regions for tests: real nats-servers, real certificates, the configuration that production gets."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -26,6 +27,7 @@ from provisioning.nats.permissions import STRICT, Border
 from provisioning.nats.topology import Hub, Node, Topology, region_of
 
 NO_SUITABLE_PEERS = 10005
+CLOSES_WITHIN_S = 5.0
 
 
 @dataclass(slots=True)
@@ -34,6 +36,8 @@ class Network:
 
     deployment: Deployment
     services: dict[str, Service] = field(default_factory=dict)
+    # What lies between a node and the hub, by the node's name, where the network was made with holes.
+    holes: dict[str, "Hole"] = field(default_factory=dict)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
@@ -76,7 +80,7 @@ class Network:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.1,
         )
-        self.stack.push_async_callback(client.close)
+        self.stack.push_async_callback(_close, client)
         return client
 
     async def linked(self, node: Node, *, within_s: float = 15.0) -> None:
@@ -146,8 +150,10 @@ def topology(regions: Mapping[str, int]) -> Topology:
 
 
 @asynccontextmanager
-async def nats_network(root: Path, regions: Mapping[str, int], border: Border = STRICT) -> AsyncIterator[Network]:
-    """Run the hub and all nodes; every link is up when the block begins."""
+async def nats_network(
+    root: Path, regions: Mapping[str, int], border: Border = STRICT, *, hole: bool = False
+) -> AsyncIterator[Network]:
+    """Run the hub and all nodes; every link is up when the block begins. With `hole`, links can be made silent."""
     deployment = Deployment(
         topology=topology(regions), identities=IdentityStore(root / "identity"), root=root, border=border
     )
@@ -155,6 +161,9 @@ async def nats_network(root: Path, regions: Mapping[str, int], border: Border = 
     deployment.write(datetime.now(UTC))
     network = Network(deployment)
     async with AsyncExitStack() as stack, network.stack:
+        for region in deployment.topology.regions if hole else ():
+            for node in region.nodes:
+                network.holes[node.name] = await stack.enter_async_context(_hole(deployment, node))
         for server in deployment.servers():
             spec = spec_of(deployment, server)
             network.services[spec.name] = await stack.enter_async_context(running(spec))
@@ -164,6 +173,55 @@ async def nats_network(root: Path, regions: Mapping[str, int], border: Border = 
         yield network
         # Before the servers stop: a client that finds its server gone tries again and again.
         await network.stack.aclose()
+
+
+@dataclass(slots=True)
+class Hole:
+    """A relay; while it is open, it takes what comes from either side and passes nothing on."""
+
+    is_open: bool = False
+
+
+@asynccontextmanager
+async def _hole(deployment: Deployment, node: Node) -> AsyncIterator[Hole]:
+    hole, hub = Hole(), deployment.topology.hub
+    (port,) = free_ports(1)
+    config = deployment.instance(node).config
+    config.write_text(config.read_text().replace(f"tls://{hub.address}:{hub.leaf_port}", f"tls://127.0.0.1:{port}"))
+    relays = set()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        relays.add(task)
+        task.add_done_callback(relays.discard)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            far_reader, far_writer = await asyncio.open_connection(hub.address, hub.leaf_port)
+            try:
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(_pump(reader, far_writer, hole), name="hole:up")
+                    pumps.create_task(_pump(far_reader, writer, hole), name="hole:down")
+            finally:
+                far_writer.close()
+        writer.close()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", port)
+    try:
+        yield hole
+    finally:
+        server.close()
+        for task in list(relays):
+            task.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hole: Hole) -> None:
+    with contextlib.suppress(OSError):
+        while piece := await reader.read(65_536):
+            if not hole.is_open:
+                writer.write(piece)
+                await writer.drain()
+    writer.close()
 
 
 def spec_of(deployment: Deployment, server: Hub | Node) -> ServiceSpec:

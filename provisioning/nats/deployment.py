@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from provisioning.identity.names import HUB_ROLES, LISTENING_ROLES, NODE_ROLES, ServiceName
+from provisioning.identity.names import HUB_ROLES, LISTENING_ROLES, NODE_ROLES, ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore
+from provisioning.nats.eviction import SystemAccess, close_links
 from provisioning.nats.instance import NatsInstance
 from provisioning.nats.permissions import STRICT, Border
 from provisioning.nats.render import Credentials, render_hub, render_node
@@ -51,6 +52,19 @@ class Deployment:
             else:
                 text = render_node(self.topology, server, credentials, instance.files, self.border)
             instance.write(text)
+
+    async def apply(self, now: datetime) -> None:
+        """After a rotation or revocation: write, reload every server that runs here, and make all links prove
+        themselves anew. Raises NatsConfigError if a server does not run."""
+        self.write(now)
+        for server in self.servers():
+            self.instance(server).reload()
+        hub, store = self.topology.hub, self.identities
+        system = hub.service(ServiceRole.SYSTEM)
+        access = SystemAccess(
+            authority=store.authority_file, certificate=store.certificate_file(system), key=store.key_file(system)
+        )
+        await close_links(hub, access)
 
     def _services(self) -> Iterator[tuple[ServiceName, str]]:
         hub = self.topology.hub

@@ -26,10 +26,9 @@ from contract.subjects import (
     inboxes,
     object_stream,
     ping,
-    replica_bucket,
     rollup,
 )
-from provisioning.nats.topology import Node, Region
+from provisioning.nats.topology import Node
 
 # Never crosses, whatever the lists above say: JetStream's and the servers' own subjects, and replies to others.
 _NEVER_UP = (
@@ -152,15 +151,22 @@ def _object_store(bucket: str) -> list[str]:
     return [f"$O.{bucket}.>", *(f"$JS.API.STREAM.{verb}.{stream}" for verb in verbs), *_reading(stream)]
 
 
-def node_litestream(region: Region, node: Node) -> Permissions:
-    """Writes the node's own replica and reads those of its siblings."""
-    siblings = [replica_bucket(other.name) for other in region.nodes if other.name != node.name]
+def node_litestream() -> Permissions:
+    """Writes and reads the object stores of the region's replicas: one a database, whose names subject wildcards cannot
+    tell apart. What it could read of a sibling is sealed content and wrapped keys, and nothing of it crosses the
+    border."""
     return Permissions(
         publish=[
-            *_object_store(replica_bucket(node.name)),
-            *(subject for bucket in siblings for subject in _reading(object_stream(bucket))),
+            "$O.>",
             "$JS.API.INFO",
+            "$JS.API.STREAM.INFO.*",
             "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.PURGE.*",
+            "$JS.API.STREAM.MSG.GET.*",
+            "$JS.API.DIRECT.GET.>",
+            "$JS.API.CONSUMER.CREATE.>",
+            "$JS.API.CONSUMER.DELETE.>",
+            "$JS.FC.>",
         ],
         subscribe=["_INBOX.>"],
     )

@@ -34,6 +34,9 @@ ARBITER_STORE_BYTES = 1024 * 1024
 LOG_BYTES = 64 * 1024 * 1024
 LOG_FILES = 3
 
+# Stands for nobody: without a single user nats-server asks for none, and lets in whoever has a certificate.
+NOBODY = {"user": "borough://nobody", "permissions": {"publish": {"deny": [">"]}, "subscribe": {"deny": [">"]}}}
+
 Value = object
 
 
@@ -65,7 +68,7 @@ def render_hub(topology: Topology, credentials: Credentials, files: Files, borde
     server = hub.service(ServiceRole.SERVER)
     tls = _tls(credentials, server, maps=True)
     accounts: dict[str, Value] = {
-        SYSTEM_ACCOUNT: {"users": _users(credentials, hub.service(ServiceRole.SYSTEM), border.hub_system())},
+        SYSTEM_ACCOUNT: {"users": [NOBODY, *_users(credentials, hub.service(ServiceRole.SYSTEM), border.hub_system())]},
         HUB_ACCOUNT: {
             "jetstream": "enabled",
             "users": [
@@ -131,10 +134,10 @@ def _node_accounts(region: Region, credentials: Credentials, border: Border) -> 
         region_users += [
             *_users(credentials, node.service(ServiceRole.AGENT), permissions.agent()),
             *_users(credentials, node.service(ServiceRole.CALLS), permissions.calls()),
-            *_users(credentials, node.service(ServiceRole.LITESTREAM), permissions.node_litestream(region, node)),
+            *_users(credentials, node.service(ServiceRole.LITESTREAM), permissions.node_litestream()),
         ]
     return {
-        SYSTEM_ACCOUNT: {"users": system},
+        SYSTEM_ACCOUNT: {"users": [NOBODY, *system]},
         BORDER_ACCOUNT: {"jetstream": "enabled", "users": border_users},
         REGION_ACCOUNT: {"jetstream": "enabled", "users": region_users},
     }
