@@ -107,6 +107,13 @@ class Network:
                 await eventually(partial(_is_created, border, mirror, region.replicas), within_s=30.0)
 
 
+async def _close(client: Client) -> None:
+    """A client that is refused again and again may take its time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSES_WITHIN_S):
+            await client.close()
+
+
 async def ask(
     client: Client, subject: str, body: Mapping[str, object], *, timeout_s: float = 10.0
 ) -> dict[str, object]:
