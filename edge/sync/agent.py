@@ -14,6 +14,7 @@ import structlog
 from contract import subjects
 from edge.disk.levels import DiskUse
 from edge.knowledge.replica import KnowledgeReplica
+from edge.rollups.ledger import HOUR
 from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
@@ -34,6 +35,7 @@ from edge.sync.residency import BorderAlarm
 from edge.sync.rollout import Rollout
 from edge.sync.rollups import Ledger, RollupShipping
 from edge.sync.settings import SyncSettings
+from edge.sync.slots import SlotWatch
 from edge.sync.uplink import Uplink
 from edge.sync.verification import TrustedKeys
 from edge.sync.watch import Backoff, HubWatch, WatchedStream
@@ -145,6 +147,7 @@ class _Agent:
         snapshots = subjects.object_stream(subjects.snapshot_bucket(node.region))
         self._knowledge.snapshot_missing = lambda: self._watch.want_mirror_anew(snapshots)
         self._uplink = Uplink(self._links.border, node.region, node.name)
+        self._slots = SlotWatch(settings.slots)
         self._shipping: RollupShipping | None = None
         log_file = settings.nats.server_log
         self._border_alarm = BorderAlarm(log_file, self.alarms, self.metrics) if log_file is not None else None
@@ -163,7 +166,7 @@ class _Agent:
             ("watch", self._watch.run()),
             ("acks", self._uplink.send_acks(self._acks)),
             ("health", self._uplink.send_health(health.message, every_s=settings.watch.health_every_s)),
-            ("rollups:cut", shipping.cut(settings.records.directory, health.capacity)),
+            ("rollups:cut", shipping.cut(settings.records.directory, self._slots.since_last, self._rollup_minutes)),
             ("rollups:send", shipping.send()),
             ("disk", self._disk.run()),
         ]
@@ -173,6 +176,9 @@ class _Agent:
             watch = watch_replication(settings, settings.replication, self._folder, self._links.agent, self.alarms)
             tasks.append(("replication", watch))
         return tasks
+
+    def _rollup_minutes(self) -> int:
+        return 1 if self._disk.allows(DiskUse.FINE_ROLLUPS) else HOUR
 
     def _ship(self, ledger: Ledger) -> RollupShipping:
         node = self._settings.node
@@ -202,7 +208,7 @@ class _Agent:
     def _health(self) -> HealthReport:
         return HealthReport(
             node=self._settings.node,
-            slots=self._settings.slots,
+            slots=self._slots,
             rollout=self._rollout,
             knowledge=self._knowledge,
             config_beats=self._config.beats,

@@ -1,20 +1,18 @@
 """The health message of this node: versions, capacity, alarms, ages. Built from what is known; asks nobody."""
 
-import fcntl
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
-from contract.uplink_pb2 import Capacity, Health, KnowledgeVersion
+from contract.uplink_pb2 import Health, KnowledgeVersion
 from edge.sync.alarms import Alarms
 from edge.sync.beats import BeatWatch
 from edge.sync.knowledge import KnowledgeSync
 from edge.sync.metrics import SyncMetrics
 from edge.sync.rollout import Rollout
-from edge.sync.settings import NodeSection, SlotsSection
+from edge.sync.settings import NodeSection
+from edge.sync.slots import SlotWatch
 
 _MS = 1000
 _UINT32_MAX = 2**32 - 1
@@ -25,7 +23,7 @@ class HealthReport:
     """Where the parts of a health message come from."""
 
     node: NodeSection
-    slots: SlotsSection | None
+    slots: SlotWatch
     rollout: Rollout
     knowledge: KnowledgeSync
     config_beats: BeatWatch
@@ -55,35 +53,13 @@ class HealthReport:
                 )
                 for version in versions
             ],
-            capacity=self.capacity(),
+            capacity=self.slots.now(),
             alarms=self.node_alarms.raised(),
             rollups_waiting=self.rollups_waiting(),
             config_beat_age_ms=_age_ms(self.config_beats),
             knowledge_beat_age_ms=_age_ms(self.knowledge.beats),
             border_refusals=self.border_refusals(),
         )
-
-    def capacity(self) -> Capacity:
-        """Slots of this node, and how many are taken now."""
-        if self.slots is None:
-            return Capacity()
-        return Capacity(slots=self.slots.capacity, slots_used_peak=slots_used(self.slots.directory))
-
-
-def slots_used(directory: Path) -> int:
-    """How many slots the workers hold. Each file is looked at alone and at once let go: calls take slots meanwhile."""
-    return sum(_is_held(path) for path in directory.glob("[0-9]*"))
-
-
-def _is_held(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _age_ms(beats: BeatWatch) -> int:

@@ -33,7 +33,7 @@ class Ledger(Protocol):
 
     @property
     def waiting_count(self) -> int: ...
-    def cut(self, records: Path, now: float, capacity: Capacity | None = None) -> int: ...
+    def cut(self, records: Path, now: float, capacity: Capacity | None = None, *, step_minutes: int = 1) -> int: ...
     def waiting(self) -> Sequence[tuple[int, bytes]]: ...
     def confirm(self, seq: int) -> None: ...
 
@@ -60,12 +60,16 @@ class RollupShipping:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollups")
         self.waiting = 0
 
-    async def cut(self, records: Path, capacity: Callable[[], Capacity]) -> None:
-        """Count what happened since the last rollup, every so often, for ever."""
+    async def cut(
+        self, records: Path, capacity: Callable[[], Capacity], step_minutes: Callable[[], int] = lambda: 1
+    ) -> None:
+        """Count what happened since the last rollup, every so often, for ever; coarser where the disk demands it."""
         while True:
             await asyncio.sleep(self._settings.every_s)
             try:
-                await self._in_thread(partial(self._ledger.cut, records, time.time(), capacity()))
+                await self._in_thread(
+                    partial(self._ledger.cut, records, time.time(), capacity(), step_minutes=step_minutes())
+                )
             except (BoroughError, OSError) as error:
                 log.warning("rollup_not_cut", detail=type(error).__name__)
 

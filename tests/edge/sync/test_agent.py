@@ -2,48 +2,24 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
 
 import aiohttp
+from nats.aio.client import Client
 
 from contract import uplink_pb2
 from contract.streams import mirrors
-from contract.uplink_pb2 import Capacity
+from contract.uplink_pb2 import Rollup
 from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.connection import NatsLink
 from edge.sync.leaf import LeafLinks
 from provisioning.identity.names import ServiceRole
+from tests.edge.rollups.node_records import Call, NodeRecords
 from tests.edge.sync.hub import REGION, SHOP, shop
 from tests.edge.sync.played import agent, until, world
 from tests.nats_network import ask, eventually
-
-
-@dataclass
-class ListedRollups:
-    """A ledger in memory: one rollup a cut."""
-
-    rows: dict[int, bytes] = field(default_factory=dict)
-    confirmed: list[int] = field(default_factory=list)
-    is_cutting: bool = True
-
-    @property
-    def waiting_count(self) -> int:
-        return len(self.rows)
-
-    def cut(self, records: Path, now: float, capacity: Capacity | None = None) -> int:
-        if self.is_cutting:
-            self.rows[1_790_000_000_000 + len(self.rows) + len(self.confirmed)] = b"counts"
-        return 1
-
-    def waiting(self) -> list[tuple[int, bytes]]:
-        return sorted(self.rows.items())
-
-    def confirm(self, seq: int) -> None:
-        del self.rows[seq]
-        self.confirmed.append(seq)
 
 
 async def metric(port: int, name: str) -> float:
@@ -53,6 +29,13 @@ async def metric(port: int, name: str) -> float:
     except aiohttp.ClientConnectorError:
         return nan
     return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
+
+async def until_metric(port: int, name: str, value: float, *, within_s: float = 15.0) -> None:
+    async def is_so() -> bool:
+        return await metric(port, name) == value
+
+    await eventually(is_so, within_s=within_s)
 
 
 async def until_alarm(port: int, code: str, *, raised: bool, within_s: float = 10.0) -> None:
@@ -100,17 +83,40 @@ async def test_acks_wait_on_disk_and_the_newest_arrives_when_the_link_is_back(tm
         assert not [ack for ack in w.hub.acks if ack.version == 7]
 
 
-async def test_rollups_wait_while_the_link_is_silent_and_arrive_exactly_once(tmp_path: Path) -> None:
-    ledger = ListedRollups()
-    async with world(tmp_path) as w, agent(w.settings(), ledger):
-        await until(lambda: bool(ledger.confirmed))
-        w.proxy.fall_silent()
-        await until(lambda: len(ledger.rows) >= 4, within_s=15)
-        w.proxy.speak()
-        await until(lambda: not ledger.rows, within_s=30)
-        ledger.is_cutting = False
-        stream = await w.hub.client.jetstream().stream_info("ROLLUPS")
-        assert stream.state.messages == len(ledger.confirmed)
+async def test_rollups_wait_while_the_link_is_silent_and_every_call_is_counted_exactly_once(tmp_path: Path) -> None:
+    """The agent is restarted while the link is silent; what it sent without an answer is sent again."""
+    async with world(tmp_path) as w:
+        settings = w.settings()
+        records = NodeRecords(settings.records.directory)
+        added = 0
+
+        def add() -> None:
+            nonlocal added
+            added += 1
+            records.add(Call(call_id=f"c{added}"))
+
+        async with agent(settings):
+            add()
+            await until_metric(w.agent_port, "borough_rollups_sent_total", 1)
+            add()
+            w.proxy.fall_silent()
+            await until_metric(w.agent_port, "borough_rollups_waiting", 1)
+        add()
+        async with agent(settings):
+            await until_metric(w.agent_port, "borough_rollups_waiting", 2)
+            add()
+            w.proxy.speak()
+            await until_metric(w.agent_port, "borough_rollups_sent_total", 3, within_s=30)
+        rollups = await stored_rollups(w.hub.client)
+        assert len({rollup.seq for rollup in rollups}) == len(rollups)
+        assert sum(entry.calls.total for rollup in rollups for entry in rollup.entries) == added
+
+
+async def stored_rollups(hub: Client) -> list[Rollup]:
+    js = hub.jetstream()
+    state = (await js.stream_info("ROLLUPS")).state
+    messages = [await js.get_msg("ROLLUPS", seq) for seq in range(state.first_seq, state.last_seq + 1)]
+    return [Rollup.FromString(message.data or b"") for message in messages]
 
 
 async def test_a_silent_link_is_alarmed_within_seconds_and_healed_when_it_speaks(tmp_path: Path) -> None:
