@@ -188,7 +188,7 @@ class KnowledgeReplica:
 
     def _set_aside(self, tenant: str, problem: str) -> KnowledgeDamagedError:
         path = link_path(self._directory, tenant)
-        data = Path(os.path.realpath(path))
+        data = self._directory / (_linked_name(path) or path.name)
         if data.exists():
             data.rename(self._directory / f"{tenant}.damaged")
         for suffix in ("-wal", "-shm"):
@@ -199,16 +199,22 @@ class KnowledgeReplica:
 
     def _tidy(self, tenant: str) -> None:
         """Remove files that nothing points at: of a version before, or left by a crash."""
-        running = os.path.realpath(link_path(self._directory, tenant))
+        running = _linked_name(link_path(self._directory, tenant))
         for pattern in (f"{tenant}.*.data*", f"{tenant}.*.unpacked*", f"{tenant}.link"):
             for path in self._directory.glob(pattern):
-                if not str(path.absolute()).startswith(running):
+                # With its journals.
+                if running is None or not path.name.startswith(running):
                     path.unlink(missing_ok=True)
 
 
 def link_path(directory: Path, tenant: str) -> Path:
     """Where a tenant's replica is opened."""
     return directory.absolute() / f"{tenant}.db"
+
+
+def _linked_name(link: Path) -> str | None:
+    """Return the name of the file in the same folder that a link points at, None if it is no link."""
+    return link.readlink().name if link.is_symlink() else None
 
 
 def open_reader(path: Path) -> apsw.Connection:
@@ -302,6 +308,6 @@ def _removing(path: Path, *, unless_linked_by: Path | None = None) -> Iterator[N
     try:
         yield
     finally:
-        if unless_linked_by is None or os.path.realpath(unless_linked_by) != str(path.absolute()):
+        if unless_linked_by is None or _linked_name(unless_linked_by) != path.name:
             for suffix in ("", "-journal", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -214,6 +214,17 @@ def test_a_larger_file_than_announced_is_not_unpacked(replica: KnowledgeReplica,
     assert set(items_in(replica, tmp_path / "knowledge")) == set(NAMES)
 
 
+def test_the_folder_may_be_reached_by_a_link(replica: KnowledgeReplica, tmp_path: Path) -> None:
+    """As where a state folder lies on another disk."""
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "knowledge")
+    linked = KnowledgeReplica(tmp_path / "elsewhere")
+    linked.apply_snapshot(*make_snapshot(tmp_path, [an_item("new")], version=4))
+    linked.apply_delta(*make_delta([an_item("newer")], version=5, items=2))
+    linked.apply_snapshot(*make_snapshot(tmp_path, [an_item("newest")], version=6))
+    assert linked.examine() == ()
+    assert set(items_in(replica, tmp_path / "knowledge")) == {"newest"}
+
+
 def test_nothing_is_left_over(replica: KnowledgeReplica, tmp_path: Path) -> None:
     """Old and half-made files go."""
     folder = tmp_path / "knowledge"
