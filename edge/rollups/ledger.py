@@ -154,7 +154,9 @@ class RollupLedger:
 
     def _prepare(self, connection: apsw.Connection) -> None:
         connection.set_busy_timeout(round(BUSY_TIMEOUT_S * 1000))
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+        # One by one: apsw stops after the first statement that returns a row.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
         if self._settings.is_replicated:
             connection.wal_autocheckpoint(0)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
