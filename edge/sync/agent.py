@@ -126,7 +126,7 @@ class _Agent:
         )
         self._disk = disk_guard(settings, self.alarms, self.metrics)
         self._knowledge.has_room = lambda: self._disk.allows(DiskUse.SNAPSHOTS)
-        lock = RegionLock(self._links.agent, node.name)
+        lock = RegionLock(self._links.agent, node.name, replicas=settings.nats.mirror_replicas)
         self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
         self._streams = [
             self._watched("config", subjects.config_stream(node.region), alarms.CONFIG_STALE, self._config),

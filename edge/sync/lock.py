@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from nats.js.api import KeyValueConfig
-from nats.js.errors import KeyWrongLastSequenceError
+from nats.js.errors import BucketNotFoundError, KeyWrongLastSequenceError
+from nats.js.kv import KeyValue
 
-from edge.sync.connection import NATS_ERRORS, NatsLink
+from edge.sync.connection import NATS_ERRORS, REQUEST_WITHIN_S, NatsLink
 
 BUCKET = "sync-locks"
 HELD_AT_MOST_S = 30.0
@@ -15,9 +16,10 @@ HELD_AT_MOST_S = 30.0
 class RegionLock:
     """Locks of the region, over a connection to its account REGION."""
 
-    def __init__(self, link: NatsLink, node: str) -> None:
+    def __init__(self, link: NatsLink, node: str, *, replicas: int) -> None:
         self._link = link
         self._node = node
+        self._replicas = replicas
 
     @contextlib.asynccontextmanager
     async def taken(self, name: str) -> AsyncIterator[bool]:
@@ -28,16 +30,21 @@ class RegionLock:
         finally:
             if key:
                 with contextlib.suppress(*NATS_ERRORS):
-                    bucket = await self._link.client.jetstream().key_value(BUCKET)
-                    await bucket.purge(name)
+                    await (await self._bucket()).purge(name)
 
     async def _take(self, name: str) -> bool:
         if not self._link.is_up:
             return False
-        js = self._link.client.jetstream()
         try:
-            bucket = await js.create_key_value(KeyValueConfig(bucket=BUCKET, ttl=HELD_AT_MOST_S, history=1))
-            await bucket.create(name, self._node.encode())
+            await (await self._bucket()).create(name, self._node.encode())
         except (KeyWrongLastSequenceError, *NATS_ERRORS):
             return False
         return True
+
+    async def _bucket(self) -> KeyValue:
+        js = self._link.client.jetstream(timeout=REQUEST_WITHIN_S)
+        try:
+            return await js.key_value(BUCKET)
+        except BucketNotFoundError:
+            config = KeyValueConfig(bucket=BUCKET, ttl=HELD_AT_MOST_S, history=1, replicas=self._replicas)
+            return await js.create_key_value(config)

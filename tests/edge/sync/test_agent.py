@@ -15,6 +15,7 @@ from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.connection import NatsLink
 from edge.sync.leaf import LeafLinks
+from edge.sync.lock import RegionLock
 from provisioning.identity.names import ServiceRole
 from tests.edge.rollups.node_records import Call, NodeRecords
 from tests.edge.sync.hub import REGION, SHOP, shop
@@ -196,3 +197,19 @@ async def test_all_nodes_of_a_region_follow_its_bundles(tmp_path: Path) -> None:
         await w.hub.publish(w.hub.signing.bundle(1))
         await until(lambda: {ack.node for ack in w.hub.acks if ack.version == 1} == {f"{REGION}-1", f"{REGION}-2"})
         await until(lambda: {health.node for health in w.hub.healths} == {f"{REGION}-1", f"{REGION}-2"})
+
+
+async def test_a_lock_of_the_region_is_one_nodes_at_a_time(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        settings = w.settings()
+        link = NatsLink("agent", settings.nats, settings.nats.agent)
+        running = asyncio.create_task(link.run())
+        await link.ready()
+        mine, others = RegionLock(link, "one", replicas=1), RegionLock(link, "two", replicas=1)
+        for _ in range(3):
+            async with mine.taken("link") as is_mine, others.taken("link") as is_theirs, others.taken("x") as is_other:
+                assert (is_mine, is_theirs, is_other) == (True, False, True)
+        running.cancel()
+        await asyncio.wait([running], timeout=5)
+        async with mine.taken("link") as is_mine:
+            assert not is_mine
