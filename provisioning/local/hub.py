@@ -91,7 +91,7 @@ def _controlplane(deployment: Deployment, machine: StateLayout, hub: RunningHub)
     config = write_toml(layout.run / "hub.toml", sections)
 
     async def is_ready() -> bool:
-        return await answers_http(f"http://127.0.0.1:{hub.metrics_port}/metrics")
+        return await answers_http(f"http://127.0.0.1:{hub.metrics_port}/ready")
 
     return ServiceSpec(
         name="controlplane",

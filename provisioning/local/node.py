@@ -199,7 +199,7 @@ def _replication(options: NodeOptions, deployment: Deployment, server: NatsNode)
         },
         "nats.agent": credentials(deployment, server, ServiceRole.AGENT),
         "nats.litestream": credentials(deployment, server, ServiceRole.LITESTREAM),
-        "records": {"directory": layout.records},
+        "records": {"directory": layout.records, "ledger": layout.sync / "rollups.db"},
         "litestream": {"directory": layout.run / "litestream"},
         "watch": {"port": port},
     }
