@@ -152,20 +152,17 @@ def _object_store(bucket: str) -> list[str]:
 
 
 def node_litestream() -> Permissions:
-    """Writes and reads the object stores of the region's replicas: one a database, whose names subject wildcards cannot
-    tell apart. What it could read of a sibling is sealed content and wrapped keys, and nothing of it crosses the
-    border."""
+    """Fills and reads the object stores of its region, one a database, which the node agent makes; a wildcard cannot
+    match a part of a token, so these are all of them. What it reads of a sibling is sealed."""
     return Permissions(
         publish=[
             "$O.>",
-            "$JS.API.INFO",
-            "$JS.API.STREAM.INFO.*",
+            *(f"$JS.API.STREAM.{verb}.*" for verb in ("INFO", "PURGE", "MSG.GET")),
             "$JS.API.STREAM.NAMES",
-            "$JS.API.STREAM.PURGE.*",
-            "$JS.API.STREAM.MSG.GET.*",
             "$JS.API.DIRECT.GET.>",
             "$JS.API.CONSUMER.CREATE.>",
             "$JS.API.CONSUMER.DELETE.>",
+            "$JS.API.INFO",
             "$JS.FC.>",
         ],
         subscribe=["_INBOX.>"],
