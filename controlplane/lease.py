@@ -29,7 +29,7 @@ KEY = "controlplane"
 # So much earlier the holder stops: its requests that are on the way need time to end.
 MARGIN = 0.2
 RENEWALS_PER_TTL = 4
-ACQUISITIONS_PER_TTL = 10
+ACQUISITIONS_PER_TTL = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
