@@ -48,12 +48,13 @@ class ReplicatedDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicationPace:
-    """How often Litestream does what. An interval of 200 ms for both looks and uploads loses at most 0.4 s and the
-    upload when a node is lost (bench/durability.py). `checkpoint_pages`: 4 KiB each; `truncate_pages` is the emergency.
+    """How often Litestream does what. `look_ms` and `upload_ms` bound what is lost with a node: their sum, and the time
+    of an upload (edge/replication/README.md has what other values cost). `checkpoint_pages`: of 4 KiB; `truncate_pages`
+    is the emergency: Litestream then blocks writers until the WAL is empty.
     """
 
-    look_ms: int = 200
-    upload_ms: int = 200
+    look_ms: int = 250
+    upload_ms: int = 100
     snapshot_s: int = 6 * 3600
     retention_s: int = 24 * 3600
     level_s: tuple[int, ...] = (30, 300, 3600)

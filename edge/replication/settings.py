@@ -46,7 +46,7 @@ class RecordsSection(Section):
 class LitestreamSection(Section):
     directory: Path = Field(description="folder of Litestream's settings and logs")
     program: Path | None = Field(default=None, description="the program, if it is not beside this Python")
-    look_ms: int = Field(default=400, ge=50, le=10_000, description="how often the databases are looked at")
+    look_ms: int = Field(default=250, ge=50, le=10_000, description="how often the databases are looked at")
     upload_ms: int = Field(default=100, ge=50, le=10_000, description="least time between two uploads of one database")
     bucket_limit_bytes: int = Field(default=8 * 1024**3, ge=1024**2, description="limit of one object store")
 
