@@ -17,8 +17,8 @@ from tests.edge.replication.conftest import Board, running, until
 from tests.nats_network import Network, nats_network
 
 
-def credentials(network: Network, node: Node) -> dict[str, str]:
-    store, name = network.deployment.identities, node.service(ServiceRole.AGENT)
+def credentials(network: Network, node: Node, role: ServiceRole) -> dict[str, str]:
+    store, name = network.deployment.identities, node.service(role)
     return {"certificate": str(store.certificate_file(name)), "key": str(store.key_file(name))}
 
 
@@ -29,8 +29,8 @@ def replication_settings(network: Network, node: Node, directory: Path) -> Repli
             "nats": {
                 "urls": [f"tls://127.0.0.1:{node.client_port}"],
                 "ca": str(network.deployment.identities.authority_file),
-                "agent": credentials(network, node),
-                "litestream": credentials(network, node),
+                "agent": credentials(network, node, ServiceRole.AGENT),
+                "litestream": credentials(network, node, ServiceRole.LITESTREAM),
                 "replicas": 3,
             },
             "records": {"directory": str(directory / "records")},
@@ -51,7 +51,7 @@ async def test_a_sibling_restores_the_records_of_a_lost_node(tmp_path: Path) -> 
                 await store.save(a_call())
                 await store.save(a_turn())
             await until(lambda: buckets <= set(service.watch.lags) and not any(service.watch.lags.values()), 40)
-        user = credentials(network, sibling)
+        user = credentials(network, sibling, ServiceRole.AGENT)
         master_key = DatabaseSettings(master_key_file=tmp_path / "records" / "keys" / "master.key")
         order = RestoreOrder(
             tenant="acme",
