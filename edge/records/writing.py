@@ -40,6 +40,8 @@ INSERT INTO turn_contents VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (call_id, seq) DO UPDATE SET key_id = excluded.key_id, caller_text = excluded.caller_text,
   agent_text = excluded.agent_text
 """
+# What the conversation calls a turn that answers the question for consent (edge/conversation/conversation.py).
+CONSENTS = {"consent_given": AuditAction.CONSENT_GIVEN, "consent_declined": AuditAction.CONSENT_REFUSED}
 # The last that is known of a call: it began, was answered, said something, or asked for a human.
 CLOSE_CALL = """
 UPDATE calls SET outcome = ?, hangup_cause = ?, reason = ?, ended_at = max(
@@ -103,6 +105,9 @@ class Writer:
         self.connection.execute(UPSERT_TURN, _turn_row(turn))
         if turn.content_state is not ContentState.ABSENT:
             self._write_content(turn)
+        action = CONSENTS.get(turn.intent or "")
+        if action is not None and not self.trail.tells(action, turn.call_id):
+            self.trail.append(action, turn.call_id, turn=turn.seq)
         if ended := self._ended(turn.call_id):
             self._tell_end(AuditAction.CALL_AMENDED, turn.call_id, *ended)
 

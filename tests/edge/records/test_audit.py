@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -69,6 +70,19 @@ async def test_reading_and_a_destroyed_key_are_entered_and_breaks_nothing(tmp_pa
     actions = (AuditAction.RECORDS_READ, AuditAction.KEY_DESTROYING, AuditAction.KEY_DESTROYED)
     assert last == [(action, "user:eve") for action in actions]
     assert report(tmp_path).is_whole
+
+
+@pytest.mark.parametrize(
+    ("intent", "action"),
+    [("consent_given", AuditAction.CONSENT_GIVEN), ("consent_declined", AuditAction.CONSENT_REFUSED)],
+)
+async def test_consent_is_entered_once_with_its_turn(tmp_path: Path, intent: str, action: AuditAction) -> None:
+    async with CallStore(tmp_path, StoreSettings()) as store:
+        for record in (a_call(), replace(a_turn(2), intent=intent), replace(a_turn(2), intent=intent), a_turn(3)):
+            await store.save(record)
+    with contextlib.closing(apsw.Connection(str(database_path(tmp_path, "acme")))) as connection:
+        told = [entry for entry in read_entries(connection) if entry.action is action]
+    assert [(entry.target, dict(entry.detail)) for entry in told] == [("c1", {"turn": 2})]
 
 
 async def test_a_turn_written_after_the_end_amends_the_call(tmp_path: Path) -> None:
