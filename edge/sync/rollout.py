@@ -46,7 +46,9 @@ class Rollout:
         self._check_number(workers)
         refusing = next((worker for worker in workers if version and worker.refused == version), None)
         if refusing is not None:
-            self._take_back(version, refusing)
+            # The first bundle of all has none before it: it stays, and was refused once.
+            if version not in self.refused:
+                self._take_back(version, refusing)
             return
         self.running = min((worker.bundle for worker in workers), default=version)
         is_settled = all(worker.bundle == version for worker in workers)

@@ -48,7 +48,7 @@ class Node:
         return Ack.FromString((self.folder.acks / "bundle.pb").read_bytes())
 
 
-def node_in(directory: Path, hub: SigningHub) -> Node:
+def node_in(directory: Path, hub: SigningHub, keys: TrustedKeys | None = None) -> Node:
     settings = SyncSection(directory=directory, bundles_kept=3)
     folder = SyncFolder(directory, bundles_kept=3)
     folder.prepare()
@@ -57,7 +57,7 @@ def node_in(directory: Path, hub: SigningHub) -> Node:
     config = ConfigSync(
         region=REGION,
         folder=folder,
-        reader=BundleReader(region=REGION, keys=TrustedKeys([hub.key.public_key()]), limit_bytes=LIMIT_BYTES),
+        reader=BundleReader(region=REGION, keys=keys or TrustedKeys([hub.key.public_key()]), limit_bytes=LIMIT_BYTES),
         rollout=Rollout(folder, acks, node_alarms, settings),
         acks=acks,
         node_alarms=node_alarms,
@@ -215,6 +215,29 @@ async def test_a_bundle_that_a_worker_cannot_serve_is_taken_back(node: Node) -> 
         assert node.ack().refusal == uplink_pb2.REFUSAL_DOCUMENT
         assert (await node.receive(node.hub.bundle(2))).refusal == uplink_pb2.REFUSAL_DOCUMENT
         assert node.folder.current() == 1
+
+
+async def test_the_first_bundle_of_all_is_refused_once(node: Node) -> None:
+    with living_worker(node.folder.running) as tell:
+        tell(bundle=0)
+        await node.config.apply(node.hub.bundle(1))
+        tell(bundle=0, refused={"bundle": 1, "code": "conversation.documents_invalid", "tenant": SHOP})
+        node.config.rollout.look()
+        assert node.ack().refusal == uplink_pb2.REFUSAL_DOCUMENT
+        (node.folder.acks / "bundle.pb").unlink()
+        node.config.rollout.look()
+        assert not (node.folder.acks / "bundle.pb").exists()
+        await node.config.apply(node.hub.bundle(2))
+        tell(bundle=2)
+        node.config.rollout.look()
+        assert (node.ack().version, node.ack().refusal) == (2, uplink_pb2.REFUSAL_UNSPECIFIED)
+
+
+async def test_keys_rotate_by_trusting_both_for_a_while(tmp_path: Path) -> None:
+    old, new = SigningHub(), SigningHub()
+    node = node_in(tmp_path, old, TrustedKeys([old.key.public_key(), new.key.public_key()]))
+    assert (await node.receive(old.bundle(1))).refusal == uplink_pb2.REFUSAL_UNSPECIFIED
+    assert (await node.receive(new.bundle(2))).refusal == uplink_pb2.REFUSAL_UNSPECIFIED
 
 
 async def test_a_bundle_is_acked_once_every_living_worker_runs_it(node: Node) -> None:
