@@ -516,7 +516,7 @@ REGION_WAYS: tuple[Way, ...] = (
             {"name": "OBJ_hub-records", "description": "{marker}"},
         ),
     ),
-    _refused("litestream: a sibling's replica", _publish("litestream", "$O.records-in-south-2.C.{marker}")),
+    _refused("litestream: a stream of its own", _request("litestream", "$JS.API.STREAM.CREATE.LEAK", _LEAK)),
     _refused("system: a rollup subject", _publish("system", rollup(HOME, NODE))),
     _refused("system: an event", _publish("system", "$SYS.ACCOUNT.{marker}.CONNECT")),
     _silent(

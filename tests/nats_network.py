@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -141,10 +142,16 @@ async def _is_created(client: Client, mirror: MirrorSpec, replicas: int) -> bool
 
 
 async def eventually(is_so: Callable[[], Awaitable[bool]], *, within_s: float = 10.0) -> None:
-    """Polls until it is so. Raises TimeoutError."""
-    async with asyncio.timeout(within_s):
-        while not await is_so():
-            await asyncio.sleep(0.02)
+    """Polls until it is so. Raises TimeoutError.
+
+    Looks at the clock itself: asyncio.wait_for, in nats-py's requests, swallows a cancellation that comes together
+    with its result (Python 3.11), and a deadline by cancellation would be lost with it.
+    """
+    deadline = time.monotonic() + within_s
+    while not await is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"was not so within {within_s} s")
+        await asyncio.sleep(0.02)
 
 
 def topology(regions: Mapping[str, int]) -> Topology:

@@ -79,7 +79,7 @@ def list_certificates(with_old: bool, root: Path, as_json: bool) -> None:
 def rotate(name: str, role: str, switch: bool, root: Path, as_json: bool) -> None:
     """Stage a new certificate beside the current one; with --switch, put it in use.
 
-    Both are valid in between. Render and reload the servers after each step: `borough up` does.
+    Both are valid in between. Servers learn of each step when their configuration is rendered and reloaded.
     """
     store, who = IdentityStore(root), _named(name, role)
     entry = store.switch(who) if switch else store.issue(who, _now(), addresses=store.current(who).addresses)

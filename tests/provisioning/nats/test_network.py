@@ -148,19 +148,22 @@ async def test_only_servers_of_the_region_may_join_its_cluster(tmp_path: Path) -
 
 
 async def test_a_worker_cannot_destroy_the_replicas(tmp_path: Path) -> None:
-    """Litestream writes its own node's, reads its siblings'."""
+    """The agent makes a bucket, litestream fills it, a call worker can neither write to it nor delete it."""
     async with nats_network(tmp_path, {"in-south": 1}) as network:
         node = network.node("in-south")
         errors: list[str] = []
+        agent = await network.connect(node, ServiceRole.AGENT)
         litestream = await network.connect(node, ServiceRole.LITESTREAM, errors=errors)
-        bucket = await litestream.jetstream().create_object_store(replica_bucket(node.name))
-        await bucket.put("db", b"content")
+        bucket = replica_bucket(node.name)
+        await agent.jetstream().create_object_store(bucket)
+        store = await litestream.jetstream().object_store(bucket)
+        await store.put("db", b"content")
         assert errors == []
         calls = await network.connect(node, ServiceRole.CALLS, errors=errors)
         with pytest.raises(nats.errors.TimeoutError):
-            await calls.request(f"$JS.API.STREAM.DELETE.{object_stream(replica_bucket(node.name))}", b"", 0.5)
+            await calls.request(f"$JS.API.STREAM.DELETE.{object_stream(bucket)}", b"", 0.5)
         assert "permissions violation" in errors[0]
-        assert (await bucket.get("db")).data == b"content"
+        assert (await store.get("db")).data == b"content"
 
 
 async def _holds(border: Client, messages: int) -> bool:
