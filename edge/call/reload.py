@@ -99,6 +99,7 @@ class BundleFollower:
         self._prepare = prepare
         self._tenants: dict[str, _LoadedTenant] = {}
         self._running = Running()
+        self._written: Running | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._watching: dict[AgentConversation, asyncio.Task[None]] = {}
 
@@ -125,6 +126,8 @@ class BundleFollower:
         try:
             await self._catch_up(tasks)
             self._look_at_knowledge(tasks)
+            if self._written != self._running:
+                self._write_running()
         except Exception:
             # Whatever is wrong with new documents or knowledge: the calls that run must not end for it.
             log.exception("reload_failed")
@@ -239,8 +242,14 @@ class BundleFollower:
 
     def _write_running(self) -> None:
         partial = self._running_file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self._running)), encoding="utf-8")
-        partial.replace(self._running_file)
+        try:
+            partial.write_text(json.dumps(asdict(self._running)), encoding="utf-8")
+            partial.replace(self._running_file)
+        except OSError as error:
+            # A full disk: the next look writes it.
+            log.warning("running_not_written", detail=type(error).__name__)
+            return
+        self._written = self._running
 
 
 async def _follow_knowledge(conversation: AgentConversation) -> None:

@@ -1,7 +1,7 @@
 """What the hub is to know about versions on this node: applied, or refused and why. Waits on disk while it is gone.
 
 Only the newest ack of each subject (the bundle, each tenant's knowledge) matters, so each has one file and an older
-one is overwritten: what waits is bounded by the number of tenants.
+one is overwritten: what waits is bounded by the number of tenants. What a full disk does not take waits in memory.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ class AckOutbox:
         self._region = region
         self._node = node
         self._now_s = now_s
+        self._unwritten: dict[Path, bytes] = {}
         self.is_filled = asyncio.Event()
         if any(directory.glob("*.pb")):
             self.is_filled.set()
@@ -44,12 +45,15 @@ class AckOutbox:
     def waiting(self) -> list[tuple[Path, bytes]]:
         """What the hub has not confirmed yet, oldest first."""
         files = sorted(self._directory.glob("*.pb"), key=lambda path: path.stat().st_mtime_ns)
-        return [(path, path.read_bytes()) for path in files]
+        found = {path: path.read_bytes() for path in files}
+        return list((found | self._unwritten).items())
 
     def confirm(self, path: Path, payload: bytes) -> None:
         """Forget an ack that the hub has, unless a newer one took its place meanwhile."""
-        if path.read_bytes() == payload:
-            path.unlink()
+        if self._unwritten.get(path, payload) != payload:
+            return
+        if self._unwritten.pop(path, None) is not None or path.read_bytes() == payload:
+            path.unlink(missing_ok=True)
 
     def _put(self, name: str, ack: Ack, refused: RefusedError | None) -> None:
         ack.region, ack.node, ack.at_ms = self._region, self._node, round(self._now_s() * 1000)
@@ -60,9 +64,11 @@ class AckOutbox:
             ack.version = 0  # what a forged message claimed
         if check(ack):
             ack.document_name = ""  # a name that the border does not let pass, such as one with a number in it
+        path, payload = self._directory / f"{name}.pb", ack.SerializeToString()
         try:
-            write_atomically(self._directory / f"{name}.pb", ack.SerializeToString())
-        except OSError:
-            log.warning("ack_lost", subject=name, version=ack.version)
-            return
+            write_atomically(path, payload)
+            self._unwritten.pop(path, None)
+        except OSError as error:
+            log.warning("ack_not_written", subject=name, version=ack.version, detail=type(error).__name__)
+            self._unwritten[path] = payload
         self.is_filled.set()

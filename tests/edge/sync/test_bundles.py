@@ -1,9 +1,9 @@
 """Bundles that must not be believed, and a folder that is good after every crash."""
 
 import asyncio
+import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ class Node:
     folder: SyncFolder
     config: ConfigSync
     alarms: Alarms
+    acks: AckOutbox
 
     async def receive(self, payload: bytes) -> Ack:
         """Hand over a message and return the ack that waits after it."""
@@ -62,7 +63,7 @@ def node_in(directory: Path, hub: SigningHub, keys: TrustedKeys | None = None) -
         acks=acks,
         node_alarms=node_alarms,
     )
-    return Node(hub=hub, folder=folder, config=config, alarms=node_alarms)
+    return Node(hub=hub, folder=folder, config=config, alarms=node_alarms, acks=acks)
 
 
 @pytest.fixture
@@ -162,15 +163,20 @@ async def test_old_bundles_are_removed(node: Node) -> None:
     assert node.folder.versions() == [3, 4, 5]
 
 
-async def test_a_full_disk_refuses_and_keeps_what_runs(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_refuses_and_keeps_what_runs(small_disk: Path) -> None:
+    node = node_in(small_disk / "sync", SigningHub())
     await node.receive(node.hub.bundle(1))
-
-    def full(bundle: object) -> Path:
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(node.folder, "_unpack", full)
-    assert (await node.receive(node.hub.bundle(2))).refusal == uplink_pb2.REFUSAL_NO_SPACE
+    with (small_disk / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+        while other.write(bytes(1024)):
+            pass
+    assert not await node.config.apply(node.hub.bundle(2))
+    ((_, said),) = node.acks.waiting()
+    assert Ack.FromString(said).refusal == uplink_pb2.REFUSAL_NO_SPACE
+    assert node.alarms.raised() == (alarms.CONFIG_REFUSED,)
     assert node.folder.current() == 1
+    (small_disk / "other").unlink()
+    assert (await node.receive(node.hub.bundle(2))).refusal == uplink_pb2.REFUSAL_UNSPECIFIED
+    assert node.folder.current() == 2
 
 
 async def test_a_node_starts_with_what_is_on_disk_and_mends_it(tmp_path: Path) -> None:
