@@ -29,6 +29,7 @@ from edge.records.subjects import SubjectId
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123_000, tzinfo=UTC)
 SUBJECT = SubjectId("0123456789abcdef0123456789abcdef")
+PATIENT = StoreSettings(save_deadline_s=60.0)
 QUICK = StoreSettings(database=DatabaseSettings(busy_timeout_s=0.05), save_deadline_s=2.0)
 
 
@@ -131,7 +132,7 @@ async def test_many_records_at_once_share_few_transactions_and_all_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: list[int] = []
-    async with CallStore(tmp_path, StoreSettings()) as store:
+    async with CallStore(tmp_path, PATIENT) as store:
         write = store._files.write
 
         def counted(tenant: str, records: Sequence[Record]) -> list[RecordsError | None]:
@@ -237,8 +238,7 @@ async def test_leaving_the_store_writes_what_is_queued(tmp_path: Path) -> None:
 
 
 async def test_two_workers_write_the_same_tenant(tmp_path: Path) -> None:
-    patient = StoreSettings()
-    async with CallStore(tmp_path, patient) as one, CallStore(tmp_path, patient) as two:
+    async with CallStore(tmp_path, PATIENT) as one, CallStore(tmp_path, PATIENT) as two:
         await asyncio.gather(*((one if index % 2 else two).save(a_call(f"c{index}")) for index in range(20)))
     assert len(reader(tmp_path).recent_calls(100)) == 20
 
