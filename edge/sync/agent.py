@@ -73,6 +73,8 @@ async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger 
     agent = _Agent(settings, keys, folder, reader)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving(agent.metrics, settings.metrics.host, settings.metrics.port))
+        # Before anything is written: on a full disk this gives up the ballast.
+        await asyncio.to_thread(agent.disk.look)
         ledger = ledger or stack.enter_context(rollup_ledger(settings, folder, agent.alarms))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(work, name=name) for name, work in agent.tasks(ledger)]
@@ -124,8 +126,8 @@ class _Agent:
             acks=self._acks,
             node_alarms=self.alarms,
         )
-        self._disk = disk_guard(settings, self.alarms, self.metrics)
-        self._knowledge.has_room = lambda: self._disk.allows(DiskUse.SNAPSHOTS)
+        self.disk = disk_guard(settings, self.alarms, self.metrics)
+        self._knowledge.has_room = lambda: self.disk.allows(DiskUse.SNAPSHOTS)
         lock = RegionLock(self._links.agent, node.name, replicas=settings.nats.mirror_replicas)
         self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
         self._streams = [
@@ -168,7 +170,7 @@ class _Agent:
             ("health", self._uplink.send_health(health.message, every_s=settings.watch.health_every_s)),
             ("rollups:cut", shipping.cut(settings.records.directory, self._slots.since_last, self._rollup_minutes)),
             ("rollups:send", shipping.send()),
-            ("disk", self._disk.run()),
+            ("disk", self.disk.run()),
         ]
         if self._border_alarm is not None:
             tasks.append(("border", self._border_alarm.run()))
@@ -178,7 +180,7 @@ class _Agent:
         return tasks
 
     def _rollup_minutes(self) -> int:
-        return 1 if self._disk.allows(DiskUse.FINE_ROLLUPS) else HOUR
+        return 1 if self.disk.allows(DiskUse.FINE_ROLLUPS) else HOUR
 
     def _ship(self, ledger: Ledger) -> RollupShipping:
         node = self._settings.node
