@@ -128,15 +128,14 @@ async def test_a_frozen_litestream_is_noticed_and_the_alarm_goes_when_it_wakes(
     async with running(service.run()), running(watch.run()):
         await write_call(records)
         await caught_up(service, RECORDS, KEYS)
-        assert board.raised == set()
+        await until(lambda: RECORDS in watch.lags and board.raised == set())
         pids = litestreams(node.litestream.directory)
         assert len(pids) == 2
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
             await write_call(records, "c2")
-            await until(lambda: board.raised == {REPLICATION_STALLED})
-            assert RECORDS in watch.stalled
+            await until(lambda: board.raised == {REPLICATION_STALLED} and RECORDS in watch.stalled)
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
