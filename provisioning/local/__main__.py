@@ -5,21 +5,37 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from contract.errors import BoroughError
 from provisioning.local.layout import StateLayout
 from provisioning.local.machine import MachineOptions, local_machine
+from provisioning.nats.deployment import Deployment
 
 
 async def supervise(options: MachineOptions) -> None:
-    """Run hub and regions until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
+    """Run hub and regions until SIGTERM or SIGINT; at SIGHUP take over certificates that were changed."""
+    stop, changed = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with local_machine(options):
+    loop.add_signal_handler(signal.SIGHUP, changed.set)
+    async with local_machine(options) as deployment, asyncio.TaskGroup() as tasks:
+        reloading = tasks.create_task(_reload_when(changed, deployment), name="reload")
         await stop.wait()
+        reloading.cancel()
+
+
+async def _reload_when(changed: asyncio.Event, deployment: Deployment | None) -> None:
+    while True:
+        await changed.wait()
+        changed.clear()
+        if deployment is not None:
+            try:
+                await deployment.apply(datetime.now(UTC))
+            except BoroughError as error:
+                sys.stderr.write(f"certificates were not taken over: {error}\n")
 
 
 def main() -> None:

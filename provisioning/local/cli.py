@@ -1,4 +1,4 @@
-"""`borough setup|up|down|service|doctor`: hub and regions on this machine."""
+"""`borough setup|up|reload|down|service|doctor`: hub and regions on this machine."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from provisioning.local.background import start_in_background, stop_background
 from provisioning.local.doctor import examine
-from provisioning.local.layout import DEFAULT_STATE, EXAMPLE_TENANTS, StateLayout
+from provisioning.local.layout import DEFAULT_STATE, EXAMPLE_TENANTS, StateLayout, read_region_file
 from provisioning.local.machine import MachineOptions
 from provisioning.local.node import DEFAULT_CAPACITY, DEFAULT_WORKERS, sip_is_possible
 from provisioning.local.plan import DEFAULT_REGIONS
@@ -68,6 +68,13 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option
             f"{node['name']}  SIP {node['sip'] or 'none: Asterisk cannot be installed here'}  page {node['web']}"
         )
     click.echo("Stop it with `borough down`.")
+
+
+@click.command()
+@state_option
+def reload(state: Path) -> None:
+    """Have all servers of this machine take over certificates that were rotated or revoked."""
+    os.kill(int(read_region_file(StateLayout(state.resolve()))["supervisor_pid"]), signal.SIGHUP)
 
 
 @click.command()

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from provisioning.local.errors import AlreadyRunningError
 from provisioning.local.hub import RunningHub, local_hub
 from provisioning.local.layout import EXAMPLE_TENANTS, StateLayout, free_port
 from provisioning.local.network import deploy, region_servers
-from provisioning.local.node import DEFAULT_CAPACITY, DEFAULT_WORKERS, Node, NodeOptions, local_node
+from provisioning.local.node import DEFAULT_CAPACITY, DEFAULT_WORKERS, Node, NodeOptions, local_nodes
 from provisioning.local.plan import DEFAULT_REGIONS, parse_regions
 from provisioning.local.process import running_together
 from provisioning.local.seeding import seed, until_served
+from provisioning.nats.deployment import Deployment
 
 # Below the nodes' and below the ports that the kernel gives to outgoing connections.
 CARRIER_RTP_FIRST = 18_000
@@ -40,8 +41,8 @@ class MachineOptions:
 
 
 @asynccontextmanager
-async def local_machine(options: MachineOptions) -> AsyncIterator[None]:
-    """Run hub and regions inside the block; region.json describes them.
+async def local_machine(options: MachineOptions) -> AsyncIterator[Deployment | None]:
+    """Run hub and regions inside the block; region.json describes them. Gives the network, None without a hub.
 
     Raises ServiceStartError, AsteriskImageError, AlreadyRunningError or RegionPlanError.
     """
@@ -54,23 +55,25 @@ async def local_machine(options: MachineOptions) -> AsyncIterator[None]:
         hub = await stack.enter_async_context(local_hub(deployment, layout)) if deployment else None
         if hub is not None:
             await seed(plans, options.tenants, layout)
-        nodes = []
-        for plan in plans:
-            if deployment is not None:
-                servers = region_servers(deployment, deployment.topology.region(plan.name), layout)
+        if deployment is not None:
+            for region in deployment.topology.regions:
+                servers = region_servers(deployment, region, layout)
                 await stack.enter_async_context(running_together(servers))
-            for node in plan.nodes:
-                node_options = NodeOptions(
-                    plan=node,
-                    machine=layout,
-                    carrier_sip_port=carrier_sip_port,
-                    tenants=options.tenants,
-                    deployment=deployment,
-                    workers=options.workers,
-                    capacity=options.capacity,
-                    sip=options.sip,
-                )
-                nodes.append(await stack.enter_async_context(local_node(node_options)))
+        node_options = [
+            NodeOptions(
+                plan=node,
+                machine=layout,
+                carrier_sip_port=carrier_sip_port,
+                tenants=options.tenants,
+                deployment=deployment,
+                workers=options.workers,
+                capacity=options.capacity,
+                sip=options.sip,
+            )
+            for plan in plans
+            for node in plan.nodes
+        ]
+        nodes = await stack.enter_async_context(local_nodes(node_options))
         if hub is not None:
             await until_served(layout)
         layout.region_file.write_text(
@@ -78,11 +81,11 @@ async def local_machine(options: MachineOptions) -> AsyncIterator[None]:
         )
         layout.region_file.chmod(0o600)
         stack.callback(layout.region_file.unlink, missing_ok=True)
-        yield
+        yield deployment
 
 
 def _describe(
-    options: MachineOptions, hub: RunningHub | None, nodes: list[Node], carrier_sip_port: int
+    options: MachineOptions, hub: RunningHub | None, nodes: Sequence[Node], carrier_sip_port: int
 ) -> dict[str, object]:
     return {
         "supervisor_pid": os.getpid(),

@@ -1,4 +1,4 @@
-"""One node on this machine: Asterisk, inference and call workers, and what ties it to its region and the hub.
+"""Nodes on this machine, each of them: Asterisk, inference, call workers, and what ties it to region and hub.
 
 Renders every process's settings into the node's folder and starts them in order. The processes share no code with this
 package: settings files are the border (edge/call/settings.py, edge/inference/settings.py, edge/sync/settings.py).
@@ -7,7 +7,7 @@ package: settings files are the border (edge/call/settings.py, edge/inference/se
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from provisioning.identity.names import ServiceRole
 from provisioning.local.layout import StateLayout, TomlSections, free_port, secret_file, write_toml
 from provisioning.local.network import client_url, credentials
 from provisioning.local.plan import NodeLayout, NodePlan
-from provisioning.local.process import ServiceSpec, running, running_together
+from provisioning.local.process import ServiceSpec, running_together
 from provisioning.local.readiness import accepts_connection, answers_http
 from provisioning.nats.deployment import Deployment
 from provisioning.nats.topology import Node as NatsNode
@@ -121,39 +121,51 @@ def sip_is_possible() -> bool:
 
 
 @asynccontextmanager
-async def local_node(options: NodeOptions) -> AsyncIterator[Node]:
-    """Run the node inside the block. Raises ServiceStartError or AsteriskImageError."""
-    layout = options.layout
+async def local_nodes(all_options: Sequence[NodeOptions]) -> AsyncIterator[tuple[Node, ...]]:
+    """Run nodes inside the block; like services of all of them start at once.
+
+    Raises ServiceStartError or AsteriskImageError.
+    """
     async with AsyncExitStack() as stack:
-        sync_port = free_port(socket.SOCK_STREAM)
-        if options.deployment is not None:
-            await _join_network(options, options.deployment, sync_port, stack)
-        asterisk = None
-        if options.sip:
-            root = await asyncio.to_thread(ensure_image, state_directory=options.machine.images)
-            asterisk = await stack.enter_async_context(AsteriskInstance(root, _asterisk_settings(options)))
-        await stack.enter_async_context(running(inference_service(layout, options.machine, INFERENCE_SETTINGS)))
-        web_ports = tuple(free_port(socket.SOCK_STREAM) for _ in range(options.workers))
-        settings = asterisk.settings if asterisk else None
-        specs = [_worker(options, index, port, settings) for index, port in enumerate(web_ports, start=1)]
-        await stack.enter_async_context(running_together(specs))
-        yield Node(
-            options=options,
-            asterisk=settings,
-            asterisk_pid=asterisk.pid if asterisk else None,
-            web_ports=web_ports,
-        )
+        first = [spec for options in all_options for spec in (*_network_services(options), _inference(options))]
+        await stack.enter_async_context(running_together(first))
+        nodes = [await _with_asterisk(options, stack) for options in all_options]
+        await stack.enter_async_context(running_together([spec for node in nodes for spec in _workers(node)]))
+        yield tuple(nodes)
 
 
-async def _join_network(options: NodeOptions, deployment: Deployment, sync_port: int, stack: AsyncExitStack) -> None:
-    """Start the node's agent and the replication of its records."""
+async def _with_asterisk(options: NodeOptions, stack: AsyncExitStack) -> Node:
+    asterisk = None
+    if options.sip:
+        root = await asyncio.to_thread(ensure_image, state_directory=options.machine.images)
+        asterisk = await stack.enter_async_context(AsteriskInstance(root, _asterisk_settings(options)))
+    return Node(
+        options=options,
+        asterisk=asterisk.settings if asterisk else None,
+        asterisk_pid=asterisk.pid if asterisk else None,
+        web_ports=tuple(free_port(socket.SOCK_STREAM) for _ in range(options.workers)),
+    )
+
+
+def _network_services(options: NodeOptions) -> list[ServiceSpec]:
+    """The node's agent and the replication of its records."""
+    deployment = options.deployment
+    if deployment is None:
+        return []
     server = deployment.topology.region(options.plan.region).node(options.plan.name)
-    await stack.enter_async_context(running(_sync(options, deployment, server, sync_port)))
-    await stack.enter_async_context(running(_replication(options, deployment, server)))
+    return [_sync(options, deployment, server), _replication(options, deployment, server)]
 
 
-def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode, port: int) -> ServiceSpec:
-    layout, region = options.layout, deployment.topology.region(server.region)
+def _inference(options: NodeOptions) -> ServiceSpec:
+    return inference_service(options.layout, options.machine, INFERENCE_SETTINGS)
+
+
+def _workers(node: Node) -> list[ServiceSpec]:
+    return [_worker(node.options, index, port, node.asterisk) for index, port in enumerate(node.web_ports, start=1)]
+
+
+def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode) -> ServiceSpec:
+    layout, region, port = options.layout, deployment.topology.region(server.region), free_port(socket.SOCK_STREAM)
     siblings = [node for node in region.nodes if node is not server]
     sections: TomlSections = {
         "node": {"region": server.region, "name": server.name},
