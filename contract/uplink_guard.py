@@ -57,6 +57,10 @@ _LONGEST: Mapping[str, int] = {
 }
 
 
+# Repeated integers that count; each is between 0 and MAX_COUNT.
+_BOUNDED_COUNTS = frozenset({"counts", "confidence"})
+
+
 def read(kind: type[_M], payload: bytes) -> tuple[_M, list[str]]:
     """Parse what came in, and everything that is wrong with it; what cannot be parsed is an empty message.
 
@@ -141,6 +145,11 @@ def _repeated(field: FieldDescriptor, values: "Message", where: str) -> Iterator
         for name, number in values.items():  # type: ignore[attr-defined]
             yield from _map_key(name, where)
             yield from _single(count, number, where)
+        return
+    if field.name in _BOUNDED_COUNTS:
+        # Most of a rollup is these: all at once.
+        if values and not 0 <= min(values) <= max(values) <= MAX_COUNT:  # type: ignore[call-overload]
+            yield from (f"{where}: out of range" for value in values if not 0 <= value <= MAX_COUNT)  # type: ignore[attr-defined]
         return
     for value in values:  # type: ignore[attr-defined]
         yield from _single(field, value, where)

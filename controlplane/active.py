@@ -168,7 +168,7 @@ def _serve_documents(instance: Instance, store: _Store, bundles: BundlePublisher
 def _serve_fleet(instance: Instance, store: _Store, collector: HandlerCollector) -> FleetListener:
     states = FleetStates(health_period_s=instance.settings.fleet.health_period_s)
     add_FleetServicer_to_server(FleetService(store.database, store.catalogue, states), collector)
-    return FleetListener(instance.bus.client, instance.bus.client.jetstream(), states)
+    return FleetListener(instance.bus.client, states, store.catalogue, instance.metrics)
 
 
 async def _serve_knowledge(

@@ -19,6 +19,8 @@ class HubMetrics:
     bundles_published: Counter
     bundles_waiting: Gauge
     beats_failed: Counter
+    states_refused: Counter
+    state_refused_at: Gauge
 
     @classmethod
     def create(cls) -> Self:
@@ -35,6 +37,18 @@ class HubMetrics:
             ),
             bundles_waiting=Gauge("borough_hub_bundles_waiting", "Bundles not handed to NATS yet", registry=registry),
             beats_failed=Counter("borough_hub_beats_failed", "Beats that NATS did not store", registry=registry),
+            states_refused=Counter(
+                "borough_hub_states_refused",
+                "Messages of nodes that said more than they may, by kind (health, ack, ping)",
+                ["region", "kind"],
+                registry=registry,
+            ),
+            state_refused_at=Gauge(
+                "borough_hub_state_refused_timestamp_seconds",
+                "When a message of the region was last refused",
+                ["region"],
+                registry=registry,
+            ),
         )
 
 

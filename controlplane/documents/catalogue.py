@@ -65,6 +65,10 @@ class Catalogue:
         """Reasons of escalation that documents name; those built into nodes are in contract/builtin_names.py."""
         return self._names.reasons.get(tenant, frozenset())
 
+    def owners(self, kind: str, name: str) -> Collection[str]:
+        """Tenants that have or had a document of this kind and name; a region's owner is ""."""
+        return self._names.owners.get((kind, name), frozenset())
+
     def _read(self, connection: apsw.Connection) -> None:
         estate, _ = load_estate(connection)
         self._regions_of = {tenant: regions_of(estate, tenant) for tenant in tenants_of(estate)}
@@ -85,8 +89,10 @@ class _Names:
         self.agents: dict[str, set[str]] = {}
         self.intents: dict[tuple[str, str], set[str]] = {}
         self.reasons: dict[str, set[str]] = {}
+        self.owners: dict[tuple[str, str], set[str]] = {}
 
     def add(self, tenant: str, checked: CheckedDocument) -> None:
+        self.owners.setdefault((checked.document.kind, checked.document.metadata.name), set()).add(tenant)
         match checked.document:
             case TenantDocument(spec=spec):
                 for region in spec.governance.regions if spec.governance is not None else ():

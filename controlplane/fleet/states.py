@@ -52,7 +52,8 @@ class FleetStates:
     def take_ack(self, ack: Ack) -> None:
         """An ack or refusal; an older one than is known changes nothing."""
         node = self._nodes.setdefault((ack.region, ack.node), _Node())
-        about = (ack.subject, ack.tenant)
+        # An ack of a bundle may name the tenant whose document was refused: it is about the bundle all the same.
+        about = (ack.subject, "" if ack.subject == SUBJECT_BUNDLE else ack.tenant)
         known = node.acks.get(about)
         if known is None or ack.at_ms >= known.at_ms:
             node.acks[about] = ack

@@ -11,7 +11,6 @@ words that should never have left their region. Nothing of its content is logged
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +24,11 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from contract.names import is_region
 from contract.subjects import ROLLUP_STREAM
-from contract.uplink_guard import MAX_DIGITS
 from contract.uplink_pb2 import Rollup
 from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
+from controlplane.erasing import erase, name_or_nothing
 from controlplane.errors import HubDatabaseError
 from controlplane.rollups import store
 from controlplane.rollups.metrics import RollupMetrics
@@ -46,7 +44,6 @@ BATCH = 64
 FETCH_WITHIN_S = 2.0
 # What was handed out to an instance that died is handed out again after this long.
 ACK_WAIT_S = 30.0
-REQUEST_WITHIN_S = 5.0
 RETRY_AFTER_S = 1.0
 
 
@@ -135,8 +132,8 @@ class RollupIngest:
             message=message,
             stream_seq=metadata.sequence.stream,
             sent_at_ms=round(metadata.timestamp.timestamp() * 1000),
-            region=_name_or_nothing(region),
-            node=_name_or_nothing(node),
+            region=name_or_nothing(region),
+            node=name_or_nothing(node),
             rollup=rollup,
             problems=problems,
         )
@@ -151,11 +148,7 @@ class RollupIngest:
             problem=refused.problems[0],
         )
         self._metrics.refused_alarm.labels(refused.region).set_to_current_time()
-        body = json.dumps({"seq": refused.stream_seq, "no_erase": False}).encode()
-        subject = f"$JS.API.STREAM.MSG.DELETE.{ROLLUP_STREAM}"
-        reply = json.loads((await self._nats.request(subject, body, timeout=REQUEST_WITHIN_S)).data)
-        if not reply.get("success"):
-            log.warning("rollup_not_erased", stream_seq=refused.stream_seq, reason=reply.get("error", {}).get("code"))
+        await erase(self._nats, ROLLUP_STREAM, refused.stream_seq)
 
     async def _prepare_consumer(self, jetstream: JetStreamContext) -> None:
         """The durable consumer, at the place of the store or before it."""
@@ -217,9 +210,3 @@ def _store_one(connection: apsw.Connection, one: _Checked, now_ms: int) -> Outco
     )
     store.refuse(connection, refusal)
     return Outcome.REFUSED
-
-
-def _name_or_nothing(token: str) -> str:
-    """A token of a subject, if it is no words or number of somebody's."""
-    is_name = is_region(token) and sum(character.isdigit() for character in token) <= MAX_DIGITS
-    return token if is_name else ""
