@@ -141,7 +141,7 @@ async def _counts(layout: StateLayout, targets: Sequence[Target]) -> _Counts:
 
 def _ended_calls(records: Path) -> int:
     total = 0
-    for path in sorted(records.glob("*.db")):
+    for path in sorted(records.glob("*.sqlite3")):
         with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as database:
             total += int(str(database.execute("SELECT count(*) FROM ended_calls").get))
     return total

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,25 @@ import click
 from pydantic import BaseModel
 
 import bench
+import controlplane
 import edge
 import provisioning
 from contract.errors import BoroughError
+from controlplane.cli.connection import AdminContext
+from controlplane.metrics import HubMetrics
+from controlplane.rollups.metrics import RollupMetrics
+from controlplane.settings import HubSettings
 from edge.call.settings import CallsSettings
 from edge.cli import borough
+from edge.disk.guard import DiskMetrics
 from edge.inference.settings import InferenceSettings
+from edge.observability.metrics import CallMetrics
+from edge.replication.metrics import ReplicationMetrics
+from edge.replication.settings import ReplicationSettings
+from edge.sync import alarms
+from edge.sync.alarms import Alarms
+from edge.sync.metrics import SyncMetrics
+from edge.sync.settings import SyncSettings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -43,7 +57,7 @@ def commands(command: click.Command, path: str, context: click.Context) -> Itera
 
 
 def test_every_error_code_is_documented() -> None:
-    for package in (edge, provisioning, bench):
+    for package in (edge, controlplane, provisioning, bench):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
@@ -54,8 +68,26 @@ def test_every_error_code_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
-    names = [*setting_names(CallsSettings), *setting_names(InferenceSettings)]
+    services = (CallsSettings, InferenceSettings, SyncSettings, ReplicationSettings, HubSettings, AdminContext)
+    names = [name for settings in services for name in setting_names(settings)]
     assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_every_alarm_is_documented() -> None:
+    page = (DOCS / "alarms.md").read_text(encoding="utf-8")
+    assert not [code for code in alarms.ALL if f"`{code}`" not in page]
+
+
+def test_every_metric_is_documented_with_its_type_and_no_other_is() -> None:
+    text = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", text, re.MULTILINE)
+    agent, hub = SyncMetrics.create().registry, HubMetrics.create().registry
+    Alarms(agent)
+    DiskMetrics.create(agent)
+    RollupMetrics.create(hub)
+    registries = (CallMetrics.create().registry, agent, ReplicationMetrics.create().registry, hub)
+    exported = {family.name: family.type for registry in registries for family in registry.collect()}
+    assert {name: kind for name, kind, _ in rows} == exported
 
 
 def test_every_command_is_documented() -> None:

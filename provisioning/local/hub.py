@@ -23,6 +23,8 @@ store = "{store}"
 
 [embedding]
 model = "minilm-l6-v2"
+# Nobody waits on the telephone for it: a first catalogue has hundreds of thousands of texts.
+threads = 2
 """
 
 

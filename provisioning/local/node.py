@@ -275,7 +275,11 @@ def _worker(options: NodeOptions, index: int, web_port: int, asterisk: AsteriskS
         "worker": {"name": name},
         "inference": {"socket": inference_socket(layout)},
         "slots": {"directory": layout.run / "slots", "capacity": options.capacity},
-        "records": {"directory": layout.records, "subject_key_file": secret_file(machine, "subjects")},
+        "records": {
+            "directory": layout.records,
+            "subject_key_file": secret_file(machine, "subjects"),
+            "is_replicated": options.deployment is not None,
+        },
         "speech": {"prepared": machine.prepared_audio, "vectors": machine.vectors},
         "models": {"vad": machine.models / VAD_MODEL},
         "web": {"host": "127.0.0.1", "port": web_port},
