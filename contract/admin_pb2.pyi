@@ -451,11 +451,14 @@ class RegionStatus(_message.Message):
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     BUNDLE_CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    REFUSED_DOCUMENTS_FIELD_NUMBER: _builtins.int
     region: _builtins.str
     bundle_version: _builtins.int
     bundle_created_at_ms: _builtins.int
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeStatus]: ...
+    @_builtins.property
+    def refused_documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedDocument]: ...
     def __init__(
         self,
         *,
@@ -463,14 +466,51 @@ class RegionStatus(_message.Message):
         bundle_version: _builtins.int = ...,
         bundle_created_at_ms: _builtins.int = ...,
         nodes: _abc.Iterable[Global___NodeStatus] | None = ...,
+        refused_documents: _abc.Iterable[Global___RefusedDocument] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_created_at_ms", b"bundle_created_at_ms", "bundle_version", b"bundle_version", "nodes", b"nodes", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_created_at_ms", b"bundle_created_at_ms", "bundle_version", b"bundle_version", "nodes", b"nodes", "refused_documents", b"refused_documents", "region", b"region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegionStatus: _TypeAlias = RegionStatus  # noqa: Y015
+
+@_typing.final
+class RefusedDocument(_message.Message):
+    """A document that nodes cannot serve: the region's newest bundle stands still until it is mended or rolled back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    BY_ALL_FIELD_NUMBER: _builtins.int
+    by_all: _builtins.bool
+    """Every node of the region that is heard refuses it."""
+    @_builtins.property
+    def document(self) -> Global___DocumentRef:
+        """Without a tenant where several have a document of this name; then `candidates` are those, newest change first."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentRef]: ...
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        document: Global___DocumentRef | None = ...,
+        candidates: _abc.Iterable[Global___DocumentRef] | None = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        by_all: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_all", b"by_all", "candidates", b"candidates", "document", b"document", "nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedDocument: _TypeAlias = RefusedDocument  # noqa: Y015
 
 @_typing.final
 class NodeStatus(_message.Message):
@@ -513,20 +553,78 @@ class NodeStatus(_message.Message):
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
 
 @_typing.final
+class BorderRefusals(_message.Message):
+    """Attempts that the hub's nats-server refused in the last hour."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """As contract/nats_log.py names them."""
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BorderRefusals: _TypeAlias = BorderRefusals  # noqa: Y015
+
+@_typing.final
+class UnknownLink(_message.Message):
+    """A leaf link of a region that has no document, or of a server without a proper name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    node: _builtins.str
+    """Empty where it is no name."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnknownLink: _TypeAlias = UnknownLink  # noqa: Y015
+
+@_typing.final
 class FleetReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REGIONS_FIELD_NUMBER: _builtins.int
+    BORDER_REFUSALS_FIELD_NUMBER: _builtins.int
+    UNKNOWN_LINKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegionStatus]: ...
+    @_builtins.property
+    def border_refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___BorderRefusals]: ...
+    @_builtins.property
+    def unknown_links(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnknownLink]: ...
     def __init__(
         self,
         *,
         regions: _abc.Iterable[Global___RegionStatus] | None = ...,
+        border_refusals: _abc.Iterable[Global___BorderRefusals] | None = ...,
+        unknown_links: _abc.Iterable[Global___UnknownLink] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["regions", b"regions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["border_refusals", b"border_refusals", "regions", b"regions", "unknown_links", b"unknown_links"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

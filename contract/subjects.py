@@ -10,6 +10,8 @@ HUB_ACCOUNT = "CENTRAL"
 REGION_ACCOUNT = "REGION"
 BORDER_ACCOUNT = "BORDER"
 SYSTEM_ACCOUNT = "SYS"
+# At the hub the links of a region end in an account of their own.
+LINK_ACCOUNT_PREFIX = "LINK_"
 
 
 # --- up: from a region to the hub ---------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from controlplane.documents.catalogue import Catalogue
 from controlplane.documents.judgement import pack_judge
 from controlplane.documents.service import DocumentsService
 from controlplane.errors import NatsUnavailableError, StreamRefusedError
+from controlplane.fleet.border import BorderWatch, LinkWatch
 from controlplane.fleet.listening import FleetListener
 from controlplane.fleet.service import FleetService
 from controlplane.fleet.states import FleetStates
@@ -65,6 +66,7 @@ class Instance:
     server: RunningServer
     metrics: HubMetrics
     rollup_metrics: RollupMetrics
+    border: BorderWatch
     stop: asyncio.Event
 
 
@@ -88,7 +90,7 @@ async def be_active(instance: Instance) -> None:
         bundles = _publisher(instance, store)
         collector = HandlerCollector()
         _serve_documents(instance, store, bundles, collector)
-        listener = _serve_fleet(instance, store, collector)
+        listener = _serve_fleet(instance, store, collector, tasks)
         add_AuditServicer_to_server(AuditService(store.audit), collector)
         await _serve_knowledge(instance, store, collector, stack, tasks)
         _serve_rollups(instance, store, collector, tasks)
@@ -165,9 +167,12 @@ def _serve_documents(instance: Instance, store: _Store, bundles: BundlePublisher
     add_DocumentsServicer_to_server(DocumentsService(documents), collector)
 
 
-def _serve_fleet(instance: Instance, store: _Store, collector: HandlerCollector) -> FleetListener:
+def _serve_fleet(instance: Instance, store: _Store, collector: HandlerCollector, tasks: _Tasks) -> FleetListener:
     states = FleetStates(health_period_s=instance.settings.fleet.health_period_s)
-    add_FleetServicer_to_server(FleetService(store.database, store.catalogue, states), collector)
+    links = LinkWatch(instance.settings.nats.monitor, store.catalogue.regions, instance.metrics)
+    tasks.start(links.run(), "links")
+    service = FleetService(store.database, store.catalogue, states, instance.border, links)
+    add_FleetServicer_to_server(service, collector)
     return FleetListener(instance.bus.client, states, store.catalogue, instance.metrics)
 
 

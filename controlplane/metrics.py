@@ -21,6 +21,8 @@ class HubMetrics:
     beats_failed: Counter
     states_refused: Counter
     state_refused_at: Gauge
+    border_refusals: Counter
+    alarm: Gauge
 
     @classmethod
     def create(cls) -> Self:
@@ -49,6 +51,13 @@ class HubMetrics:
                 ["region"],
                 registry=registry,
             ),
+            border_refusals=Counter(
+                "borough_hub_border_refusals",
+                "Attempts that the hub's nats-server refused, by kind",
+                ["kind"],
+                registry=registry,
+            ),
+            alarm=Gauge("borough_hub_alarm", "1 while the alarm is raised", ["code"], registry=registry),
         )
 
 

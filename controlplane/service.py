@@ -18,6 +18,7 @@ from controlplane.admin.revocation import RevocationList
 from controlplane.admin.server import AdminAddress, admin_server
 from controlplane.bus import open_bus
 from controlplane.errors import LeaseLostError
+from controlplane.fleet.border import BorderWatch
 from controlplane.lease import Holder, Lease
 from controlplane.metrics import HubMetrics, metrics_server
 from controlplane.rollups.metrics import RollupMetrics
@@ -46,6 +47,9 @@ async def serve(settings: HubSettings) -> None:
         await stack.enter_async_context(metrics_server(metrics, section.host, section.port, lambda: gate.is_open))
         server = await stack.enter_async_context(admin_server(_address(settings.admin), gate))
         log.info("hub_listening", port=server.port)
+        border = BorderWatch(settings.nats.server_log, metrics)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(tasks.create_task(border.run(), name="hub:border").cancel)
         instance = Instance(
             settings=settings,
             signer=signer,
@@ -55,6 +59,7 @@ async def serve(settings: HubSettings) -> None:
             server=server,
             metrics=metrics,
             rollup_metrics=rollup_metrics,
+            border=border,
             stop=stop,
         )
         while await _acquired(lease, stop):

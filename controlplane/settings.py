@@ -34,6 +34,9 @@ class NatsSection(Section):
     authority: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    # Its log, where it says whom it refused, and its monitoring address, where it lists its links.
+    server_log: Path | None = None
+    monitor: str | None = None
 
 
 class AdminSection(Section):

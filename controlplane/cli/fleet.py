@@ -9,7 +9,7 @@ from contract import admin_pb2 as pb
 from contract.admin_pb2_grpc import FleetStub
 from contract.uplink_pb2 import SUBJECT_BUNDLE, Ack, Refusal
 from controlplane.cli.connection import WITHIN_S, admin_channel, context_option, hub_errors
-from controlplane.cli.printing import age, duration, show_json, show_table
+from controlplane.cli.printing import age, duration, name_of, show_json, show_table
 
 # For scripts that wait: with --check, something is not as it should be.
 EXIT_NOT_WELL = 1
@@ -45,8 +45,25 @@ def _show(reply: pb.FleetReply) -> None:
         since = f", {age(region.bundle_created_at_ms)} old" if region.bundle_version else ""
         told = f"bundle {region.bundle_version}{since}" if region.bundle_version else "no bundle"
         click.echo(f"{region.region}: {told}, {len(region.nodes)} nodes")
+        for refused in region.refused_documents:
+            click.echo(_refused_document(region, refused))
+    if reply.border_refusals:
+        kinds = ", ".join(f"{refusals.count} {refusals.kind}" for refusals in reply.border_refusals)
+        click.echo(f"refused at the border in the last hour: {kinds}")
+    for link in reply.unknown_links:
+        click.echo(f"link that no document names: region {link.region or '?'}, server {link.node or '?'}")
     if rows:
         show_table(("REGION", "NODE", "STATE", "BUNDLE", "KNOWLEDGE", "CALLS", "HEARD", "ALARMS"), rows)
+
+
+def _refused_document(region: pb.RegionStatus, refused: pb.RefusedDocument) -> str:
+    kind = refused.document.kind.lower()
+    names = [f"{kind} {name_of(ref)}" for ref in refused.candidates or (refused.document,)]
+    by = "every node refuses" if refused.by_all else f"{', '.join(refused.nodes)} refuse"
+    return (
+        f"{region.region}: {by} bundle {region.bundle_version} for {' or '.join(names)}; "
+        f"mend it, or `borough rollback {names[0]}`"
+    )
 
 
 def _row(region: pb.RegionStatus, node: pb.NodeStatus) -> tuple[str, ...]:

@@ -66,8 +66,8 @@ class Catalogue:
         return self._names.reasons.get(tenant, frozenset())
 
     def owners(self, kind: str, name: str) -> Collection[str]:
-        """Tenants that have or had a document of this kind and name; a region's owner is ""."""
-        return self._names.owners.get((kind, name), frozenset())
+        """Tenants that have or had a document of this kind and name, the one changed last first; a region's is ""."""
+        return tuple(self._names.owners.get((kind, name), ()))[::-1]
 
     def _read(self, connection: apsw.Connection) -> None:
         estate, _ = load_estate(connection)
@@ -89,10 +89,13 @@ class _Names:
         self.agents: dict[str, set[str]] = {}
         self.intents: dict[tuple[str, str], set[str]] = {}
         self.reasons: dict[str, set[str]] = {}
-        self.owners: dict[tuple[str, str], set[str]] = {}
+        # By kind and name; the tenant whose document changed last comes last.
+        self.owners: dict[tuple[str, str], dict[str, None]] = {}
 
     def add(self, tenant: str, checked: CheckedDocument) -> None:
-        self.owners.setdefault((checked.document.kind, checked.document.metadata.name), set()).add(tenant)
+        owners = self.owners.setdefault((checked.document.kind, checked.document.metadata.name), {})
+        owners.pop(tenant, None)
+        owners[tenant] = None
         match checked.document:
             case TenantDocument(spec=spec):
                 for region in spec.governance.regions if spec.governance is not None else ():
