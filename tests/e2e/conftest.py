@@ -1,7 +1,9 @@
 """A whole region for the tests of this folder: real Asterisk, inference and workers, with the checkout's models."""
 
 import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from provisioning.local.layout import DEFAULT_STATE, StateLayout
 from provisioning.local.machine import MachineOptions
 from provisioning.local.node import sip_is_possible
 
+DISK_MIB = 1024
 SHARED = ("models", "images", "prepared", "vectors", "bench")
 
 
@@ -25,11 +28,23 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         (DEFAULT_STATE / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(DEFAULT_STATE / name)
     layout = StateLayout(root)
-    start_in_background(MachineOptions(layout=layout, capacity=4))
+    with small_disk(root / "nodes"):
+        start_in_background(MachineOptions(layout=layout, capacity=4))
+        try:
+            yield read_target(layout)
+        finally:
+            stop_background(layout)
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[None]:
+    """A file system of its own for what nodes write, so that a test can fill it."""
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(place)], check=True)
     try:
-        yield read_target(layout)
+        yield
     finally:
-        stop_background(layout)
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def is_alive(pid: int) -> bool:
