@@ -60,7 +60,7 @@ format: .state/python.done ## Format and mend what ruff can mend
 
 SCENARIOS := --scenario bench/scenarios/harbour-bank.yaml --scenario bench/scenarios/volt-electronics.yaml
 
-bench: setup ## The measurements, as one JSON document a line (25 minutes)
+bench: setup ## The measurements, as one JSON document a line (two hours)
 	@$(BOROUGH) up >/dev/null; trap '$(BOROUGH) down >/dev/null' EXIT; \
 	$(BOROUGH) bench calls $(SCENARIOS) --calls 40 --concurrency 1 --json; \
 	$(BOROUGH) bench calls $(SCENARIOS) --calls 100 --concurrency 8 --json; \
@@ -68,6 +68,13 @@ bench: setup ## The measurements, as one JSON document a line (25 minutes)
 	$(BOROUGH) bench soak --json; \
 	$(BOROUGH) bench torture --json; \
 	$(BOROUGH) bench recognition --json
+	@$(BOROUGH) up --regions in-south:2,eu-central:1 >/dev/null; trap '$(BOROUGH) down >/dev/null' EXIT; \
+	$(BOROUGH) bench sync --json; \
+	$(BOROUGH) bench autonomy --cut hub --json; \
+	$(BOROUGH) bench autonomy --cut leaf --json
+	@$(BOROUGH) bench durability --json
+	@$(BOROUGH) bench retrieval --json
+	@$(BOROUGH) bench sketches --json
 
 clean: ## Remove everything that set-up made
 	rm -rf .venv .state

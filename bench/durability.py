@@ -1,4 +1,4 @@
-"""`python -m bench.durability --rounds 50 --json`: what survives when a node loses power.
+"""What survives when a node loses power.
 
 Each round runs a node's real parts on the state that the round before left: nats-server (the region), the replication
 service with its Litestreams, and writer processes that put calls through the real CallStore. Writers tell every turn
@@ -11,21 +11,18 @@ time from the acknowledgement of the oldest turn that is missing to the kill.
 What it does not show: kill -9 leaves the page cache, so fsync itself is not put to the test.
 """
 
-import argparse
 import asyncio
-import json
 import os
 import random
 import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,7 +48,6 @@ SUBJECTS = 40
 READY_WITHIN_S = 30.0
 KILL_AFTER_S = (0.2, 3.0)
 ACKNOWLEDGED = "acknowledged"
-EXIT_LOST = 1
 REPLICATED = DatabaseSettings()
 
 Turn = tuple[str, int]
@@ -206,7 +202,7 @@ class PowerCuts:
         return sys.executable, "-m", "edge.replication", "--config", str(config)
 
     def _writer(self, name: str) -> tuple[str, ...]:
-        return sys.executable, "-m", "bench.durability", "--write", str(self.records), "--name", name
+        return sys.executable, "-m", "bench.durability", str(self.records), name
 
 
 async def write_calls(directory: Path, name: str) -> None:
@@ -319,23 +315,5 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.durability", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print every round")
-    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--name", default="w", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.write:
-        asyncio.run(write_calls(options.write, options.name))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        report = asyncio.run(PowerCuts(directory=Path(folder), seed=options.seed).run(options.rounds))
-    details = {"each": [asdict(cut) for cut in report.rounds]} if options.json else {}
-    sys.stdout.write(json.dumps({**report.summary(), **details}, indent=2) + "\n")
-    sys.exit(0 if report.is_passed else EXIT_LOST)
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # a writer, which the bench kills
+    asyncio.run(write_calls(Path(sys.argv[1]), sys.argv[2]))

@@ -1,4 +1,4 @@
-"""`python -m bench.retrieval [ITEMS]`: knowledge at the size of a catalogue on this machine alone, without a hub.
+"""Knowledge at the size of a catalogue on this machine alone, without a hub.
 
 Builds the snapshot and a week's delta as the hub does, applies both as a node does, and asks as calls do, with MiniLM
 in an inference process of its own. Prints one JSON object.
@@ -7,7 +7,6 @@ in an inference process of its own. Prints one JSON object.
 import asyncio
 import contextlib
 import hashlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -134,18 +133,9 @@ def _inference(directory: Path) -> Iterator[Path]:
         process.wait(READY_WITHIN_S)
 
 
-async def _measure(items: int, directory: Path, socket: Path) -> dict[str, Any]:
-    async with InferenceClient(socket) as embedder:
-        await embedder.wait_until_ready(READY_WITHIN_S)
-        return await measure_alone(Catalogue(items=items), embedder, directory)
-
-
-def main() -> None:
-    items = int(sys.argv[1]) if len(sys.argv) > 1 else Catalogue().items
+async def measure_retrieval_alone(items: int) -> dict[str, Any]:
+    """The report of `borough bench retrieval`, with an inference service of its own."""
     with tempfile.TemporaryDirectory() as scratch, _inference(Path(scratch)) as socket:
-        figures = asyncio.run(_measure(items, Path(scratch), socket))
-    sys.stdout.write(json.dumps(figures) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        async with InferenceClient(socket) as embedder:
+            await embedder.wait_until_ready(READY_WITHIN_S)
+            return await measure_alone(Catalogue(items=items), embedder, Path(scratch))

@@ -1,14 +1,12 @@
 """Percentiles read from merged sketches, against the exact ones over all raw values of the same run.
 
-`python -m bench.sketches` prints one JSON document: latencies drawn from several distributions with heavy tails, cut by
+Latencies drawn from several distributions with heavy tails, cut by
 node and minute into sketches that go over the wire, merged, and compared with numpy's percentiles.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,17 +66,3 @@ def _note_errors(errors: dict[str, float], sketch: LatencySketch, raw: Values) -
     for percentile, found, wanted in zip(errors, sketch.quantiles(SHARES), exact, strict=True):
         error = abs(found - float(wanted)) / float(wanted) if wanted else abs(found)
         errors[percentile] = max(errors[percentile], error)
-
-
-@click.command()
-@click.option("--values", default=100_000, show_default=True, help="Raw values of each run.")
-@click.option("--nodes", default=12, show_default=True)
-@click.option("--minutes", default=60, show_default=True)
-@click.option("--seeds", default=5, show_default=True)
-def main(values: int, nodes: int, minutes: int, seeds: int) -> None:
-    """Print the errors as JSON."""
-    click.echo(json.dumps(merged_errors(values=values, nodes=nodes, minutes=minutes, seeds=seeds)))
-
-
-if __name__ == "__main__":
-    main()

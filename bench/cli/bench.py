@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.capacity import P99_LIMIT_MS, Point, find_capacity
-from bench.cli.hub import autonomy, sync
+from bench.cli.hub import autonomy, durability, retrieval, sketches, sync
 from bench.cli.options import counting, json_option, load_all, state_option
 from bench.errors import ScenarioError
 from bench.judge import Judge, WhisperListener
@@ -216,5 +216,5 @@ def _print_curve(best: int, rows: Sequence[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-bench.add_command(sync)
-bench.add_command(autonomy)
+for command in (sync, autonomy, durability, retrieval, sketches):
+    bench.add_command(command)
