@@ -8,7 +8,7 @@ import zstandard
 from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document
 from contract.streams import MAX_PAYLOAD_BYTES
 from controlplane.documents.estate import Estate, documents_of, regions_in, regions_of, tenants_of
-from controlplane.documents.model import REGION, DocumentKey, Entry
+from controlplane.documents.model import AGENT, REGION, DocumentKey, Entry
 from controlplane.errors import BundleTooLargeError
 from controlplane.signing import Signer
 
@@ -33,6 +33,9 @@ def compile_regions(estate: Estate) -> list[Compiled]:
     }
     for tenant in tenants_of(estate):
         documents = documents_of(estate, tenant)
+        if not any(entry.key.kind == AGENT for entry in documents):
+            # Nodes refuse a bundle with a tenant for whom nobody answers, and with it all other tenants.
+            continue
         for region in regions_of(estate, tenant):
             if region in of_region:
                 of_region[region] += documents

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -10,6 +10,7 @@ import click
 from contract import admin_pb2 as pb
 from contract.admin_pb2_grpc import DocumentsStub
 from controlplane.cli.connection import WITHIN_S, HubRefusedError, admin_channel, context_option, hub_errors
+from controlplane.cli.node_check import node_problems
 from controlplane.cli.printing import name_of, show_json
 from controlplane.errors import DocumentsRefusedError
 
@@ -32,9 +33,12 @@ WORDS = {
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only check, and show what would change.")
 @click.option("--prune", is_flag=True, help="Delete stored documents of these tenants that the files do not hold.")
+@click.option("--no-check", is_flag=True, help="Send without asking whether a node could serve the documents.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
 @context_option
-def apply(paths: tuple[Path, ...], dry_run: bool, prune: bool, as_json: bool, context: Path | None) -> None:
+def apply(
+    paths: tuple[Path, ...], dry_run: bool, prune: bool, no_check: bool, as_json: bool, context: Path | None
+) -> None:
     """Store documents at the hub, all or nothing, and send them to their regions."""
     documents = [pb.SourceDocument(file=str(path), yaml=path.read_bytes()) for path in _files(paths)]
     if not documents:
@@ -42,11 +46,26 @@ def apply(paths: tuple[Path, ...], dry_run: bool, prune: bool, as_json: bool, co
     request = pb.ApplyRequest(documents=documents, dry_run=dry_run, prune=prune)
     try:
         with admin_channel(context) as channel, hub_errors():
-            reply = DocumentsStub(channel).Apply(request, timeout=WITHIN_S)
+            stub = DocumentsStub(channel)
+            if not no_check:
+                _check(request, stub)
+            reply = stub.Apply(request, timeout=WITHIN_S)
     except HubRefusedError as error:
         exit_if_refused(error, as_json=as_json)
         raise
     show_outcome(reply, dry_run=dry_run, as_json=as_json)
+
+
+def _check(request: pb.ApplyRequest, stub: DocumentsStub) -> None:
+    """Raises HubRefusedError as the hub would, if a node could not serve the documents."""
+
+    def stored(tenant: str) -> Sequence[pb.StoredDocument]:
+        return () if request.prune else stub.List(pb.ListRequest(tenant=tenant), timeout=WITHIN_S).documents
+
+    problems = node_problems(request.documents, stored)
+    if problems:
+        hint = f"{DocumentsRefusedError.hint} Nothing was sent; --no-check sends it all the same."
+        raise HubRefusedError(DocumentsRefusedError.code, "\n".join(map(str, problems)), hint)
 
 
 def exit_if_refused(error: HubRefusedError, *, as_json: bool) -> None:

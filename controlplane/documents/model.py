@@ -10,6 +10,7 @@ from contract.documents_source import DocumentProblem, read_documents
 
 REGION = "Region"
 TENANT = "Tenant"
+AGENT = "Agent"
 KINDS = ("Region", "Tenant", "Policy", "Flow", "Agent")
 # Parsing a long agent takes 15 ms; every apply looks at all documents of the tenants it touches.
 PARSED_DOCUMENTS = 4096

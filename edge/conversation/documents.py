@@ -69,6 +69,15 @@ def load_agents(directory: Path, *, has_replica: bool = False) -> tuple[Agent, .
     return _Tenant(directory, checked, has_replica=has_replica).agents()
 
 
+def problems_of(tenant: str, documents: Sequence[CheckedDocument]) -> tuple[DocumentProblem, ...]:
+    """What keeps a node from serving all documents of a tenant; `borough apply` asks before it sends them."""
+    try:
+        _Tenant(Path(tenant), documents, has_replica=True).agents()
+    except DocumentsInvalidError as error:
+        return error.problems
+    return ()
+
+
 class _Tenant:
     """The checked documents of one directory, joined; every reference must lead somewhere."""
 

@@ -103,4 +103,4 @@ def test_a_links_name_that_is_no_name_is_not_shown() -> None:
     links.compare({"leafs": [{"account": f"LINK_{REGION}", "name": "Jane Doe 4111111"}]})
     assert links.unknown == (Link(region=REGION, node=""),)
     links.compare({"leafs": None})
-    assert links.unknown == ()
+    assert not links.unknown

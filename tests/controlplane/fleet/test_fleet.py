@@ -25,6 +25,7 @@ from contract.uplink_pb2 import (
     Refusal,
 )
 from controlplane.fleet.listening import FleetListener
+from controlplane.fleet.refused import refused_documents
 from controlplane.fleet.states import FleetStates, Wanted
 from controlplane.metrics import HubMetrics
 from controlplane.streams import ensure_streams
@@ -286,3 +287,16 @@ def test_a_refused_bundle_that_names_a_tenant_is_about_the_bundle() -> None:
     assert fleet.nodes("in-south", WANTED, now_ms=1000)[0].refused == refusal
     fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1))
     assert fleet.nodes("in-south", WANTED, now_ms=1000)[0].refused is None
+
+
+def test_a_refused_document_is_named_with_its_tenant_if_the_node_says_it() -> None:
+    fleet = states()
+    for node, tenant in (("in-south-1", "shop"), ("in-south-2", "")):
+        refusal = an_ack(3, REFUSAL_DOCUMENT)
+        refusal.node, refusal.tenant, refusal.document_kind, refusal.document_name = node, tenant, "Agent", "line"
+        fleet.take_health(a_health(bundle=2, node=node), heard_at_ms=1000)
+        fleet.take_ack(refusal)
+    nodes = fleet.nodes("in-south", WANTED, now_ms=1000)
+    told, guessed = refused_documents(nodes, ["shop", "bank"], lambda *_: ("bank", "gone", "shop"))
+    assert (told.document.tenant, list(told.nodes), told.by_all) == ("shop", ["in-south-1"], False)
+    assert [ref.tenant for ref in guessed.candidates] == ["bank", "shop"]
