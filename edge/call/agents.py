@@ -15,6 +15,7 @@ from edge.conversation.agent import Agent
 from edge.conversation.conversation import AgentConversation
 from edge.conversation.documents import load_agents
 from edge.conversation.tools import Toolbox
+from edge.knowledge.shelf import KnowledgeShelf
 from edge.speech.prepared import PreparedAudio
 
 log = structlog.get_logger(__name__)
@@ -24,25 +25,25 @@ log = structlog.get_logger(__name__)
 class AgentLoader:
     """Loads tenants with what all agents of a worker share.
 
-    `vectors` is the cache of text vectors; `replica` the folder of knowledge from the hub, None where knowledge is
-    files beside the documents.
+    `vectors` is the cache of text vectors; `shelf` the knowledge from the hub, None where knowledge is files beside
+    the documents.
     """
 
     embedder: Embedder
     generator: Generator
     webhooks: aiohttp.ClientSession
     vectors: Path
-    replica: Path | None = None
+    shelf: KnowledgeShelf | None = None
 
     async def load(self, directory: Path, *, version: str) -> tuple[ServedAgent, ...]:
         """Load the agents of one tenant. Raises DocumentsInvalidError, KnowledgeError and what the embedder raises."""
         # Parsing takes a tenth of a second, and calls are running.
-        agents = await asyncio.to_thread(load_agents, directory, has_replica=self.replica is not None)
+        agents = await asyncio.to_thread(load_agents, directory, has_replica=self.shelf is not None)
         return tuple([await self._serve(agent, version) for agent in agents])
 
     async def _serve(self, agent: Agent, version: str) -> ServedAgent:
         conversation = await AgentConversation.load(
-            agent, self.embedder, cache=self.vectors, replica=self.replica, generator=self.generator
+            agent, self.embedder, cache=self.vectors, shelf=self.shelf, generator=self.generator
         )
         log.info("agent_loaded", tenant=agent.tenant, agent=agent.name, version=version)
         return ServedAgent(conversation=conversation, tools=Toolbox.of(agent, self.webhooks), version=version)

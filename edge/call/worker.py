@@ -31,6 +31,7 @@ from edge.disk.guard import DiskGuard
 from edge.disk.levels import DiskUse
 from edge.inference.client import InferenceClient
 from edge.inference.model_store import open_model
+from edge.knowledge.shelf import KnowledgeShelf
 from edge.observability.logs import configure_logging
 from edge.observability.loop_lag import EventLoopLag
 from edge.observability.metrics import CallMetrics, metrics_route
@@ -77,7 +78,7 @@ async def serve(settings: CallsSettings) -> None:
             generator=inference,
             webhooks=await stack.enter_async_context(aiohttp.ClientSession()),
             vectors=settings.speech.vectors,
-            replica=settings.sync.directory / "knowledge" if settings.sync is not None else None,
+            shelf=KnowledgeShelf(settings.sync.directory / "knowledge") if settings.sync is not None else None,
         )
         reception = Reception(
             roster=await _serve_agents(settings, loader, audio, tasks, stack),

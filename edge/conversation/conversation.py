@@ -32,10 +32,10 @@ from edge.conversation.questions import OpenQuestions
 from edge.conversation.replies import NOBODY, YES_NO, Replies, Turn, certain, left, templates
 from edge.conversation.slots import yes_or_no
 from edge.conversation.understanding import Understander, load_calibration
-from edge.knowledge.base import KnowledgeBase, open_knowledge, open_replica
+from edge.knowledge.base import KnowledgeBase, open_knowledge
 from edge.knowledge.examples import Example, ExampleIndex
 from edge.knowledge.items import load_items
-from edge.knowledge.replica import link_path
+from edge.knowledge.shelf import KnowledgeShelf
 from edge.knowledge.vectors import embed_texts
 from edge.knowledge.words import words
 
@@ -75,16 +75,16 @@ class AgentConversation:
         embedder: Embedder,
         *,
         cache: Path | None,
-        replica: Path | None = None,
+        shelf: KnowledgeShelf | None = None,
         generator: Generator | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> Self:
         """Read the agent's knowledge and compute every vector it needs; `cache` keeps them between starts.
 
-        With a folder of replicas, knowledge comes from the tenant's there and follows it; from the files beside the
+        With a shelf of replicas, knowledge comes from the tenant's there and follows it; from the files beside the
         documents until there is one. Raises KnowledgeError and what the embedder raises.
         """
-        knowledge, understander = await open_understander(agent, embedder, cache=cache, replica=replica)
+        knowledge, understander = await open_understander(agent, embedder, cache=cache, shelf=shelf)
         return cls(agent, knowledge, understander, embedder, generator=generator, now=now)
 
     @property
@@ -95,10 +95,6 @@ class AgentConversation:
     async def watch_knowledge(self) -> None:
         """Follow the tenant's replica also between calls. Runs until cancelled; returns at once for files."""
         await self._knowledge.watch()
-
-    def close(self) -> None:
-        """Close the knowledge; no call may use this conversation any more."""
-        self._knowledge.close()
 
     def opening(self) -> Reply:
         """Return the greeting, with the question for consent if the agent needs one."""
@@ -235,20 +231,18 @@ class AgentConversation:
 
 
 async def open_understander(
-    agent: Agent, embedder: Embedder, *, cache: Path | None, replica: Path | None = None
+    agent: Agent, embedder: Embedder, *, cache: Path | None, shelf: KnowledgeShelf | None = None
 ) -> tuple[KnowledgeBase, Understander]:
     """Open the agent's knowledge and embed all that utterances are compared with."""
     mentions = {source.name: source.mention for source in agent.sources if source.mention is not None}
     sources = [source.name for source in agent.sources]
-    path = link_path(replica, agent.tenant) if replica is not None else None
-    if path is not None and path.exists():
-        knowledge = await open_replica(path, sources, mentions, embedder, tenant=agent.tenant)
-    else:
+    knowledge = await shelf.knowledge(agent.tenant, sources, mentions, embedder) if shelf is not None else None
+    if knowledge is None:
         files = [(source.path, source.name) for source in agent.sources if source.path is not None]
         items = [item for file, name in files for item in load_items(file, name)]
         knowledge = await open_knowledge(items, mentions, embedder, tenant=agent.tenant, cache=cache)
-        if path is not None:
-            knowledge.follow(path, sources, mentions)
+        if shelf is not None:
+            knowledge.follow(shelf.path(agent.tenant), sources, mentions)
     examples = [Example(key=intent.name, text=text) for intent in agent.intents for text in intent.examples]
     vectors = await embed_texts([example.text for example in examples], embedder, tenant=agent.tenant, cache=cache)
     return knowledge, Understander(agent, knowledge, ExampleIndex(examples, vectors), load_calibration())

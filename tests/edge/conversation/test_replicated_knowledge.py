@@ -17,6 +17,7 @@ from edge.inference.minilm import SentenceEncoder
 from edge.inference.model_store import open_model
 from edge.knowledge.items import Item, load_items
 from edge.knowledge.replica import KnowledgeReplica
+from edge.knowledge.shelf import KnowledgeShelf
 from tests.edge.conversation.conftest import NOW, ROOT, STORE
 from tests.edge.knowledge.snapshots import make_delta, make_snapshot
 
@@ -52,7 +53,7 @@ def replica(tmp_path: Path, encode: _Encode) -> KnowledgeReplica:
 
 async def loaded(embedder: Embedder, folder: Path) -> AgentConversation:
     agent = load_agents(ROOT / "edge/tenants" / TENANT)[0]
-    return await AgentConversation.load(agent, embedder, cache=None, replica=folder, now=lambda: NOW)
+    return await AgentConversation.load(agent, embedder, cache=None, shelf=KnowledgeShelf(folder), now=lambda: NOW)
 
 
 async def answer(conversation: AgentConversation, question: str) -> str:
@@ -80,7 +81,6 @@ async def test_a_price_is_the_one_published_last(
     delta = make_delta([over], version=3, items=len(ITEMS), tenant=TENANT, embed=encode)
     await asyncio.to_thread(replica.apply_delta, *delta)
     assert "eighty" not in (await answer(conversation, "how much are the aero buds")).lower()
-    conversation.close()
 
 
 async def test_answers_are_those_of_the_files(replica: KnowledgeReplica, embedder: Embedder, tmp_path: Path) -> None:
@@ -97,4 +97,3 @@ async def test_answers_are_those_of_the_files(replica: KnowledgeReplica, embedde
     ):
         assert await answer(from_replica, question) == await answer(from_files, question)
     assert set(from_replica.fixed_texts()) == set(from_files.fixed_texts())
-    from_replica.close()
