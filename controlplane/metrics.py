@@ -23,6 +23,9 @@ class HubMetrics:
     state_refused_at: Gauge
     border_refusals: Counter
     alarm: Gauge
+    replication_lag: Gauge
+    replication_files: Gauge
+    replication_bytes: Gauge
 
     @classmethod
     def create(cls) -> Self:
@@ -58,6 +61,17 @@ class HubMetrics:
                 registry=registry,
             ),
             alarm=Gauge("borough_hub_alarm", "1 while the alarm is raised", ["code"], registry=registry),
+            replication_lag=Gauge(
+                "borough_hub_replication_lag_seconds",
+                "Age of the oldest write that the replica of the hub's database lacks",
+                registry=registry,
+            ),
+            replication_files=Gauge(
+                "borough_hub_replication_files", "Files that arrived in the replica", registry=registry
+            ),
+            replication_bytes=Gauge(
+                "borough_hub_replication_bytes", "Bytes that arrived in the replica", registry=registry
+            ),
         )
 
 

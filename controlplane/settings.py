@@ -21,7 +21,7 @@ class HubSection(Section):
 
 
 class DatabaseSection(Section):
-    """`is_replicated`: litestream is attached, so we never checkpoint."""
+    """`is_replicated`: a litestream of somebody else's is attached, so we never checkpoint."""
 
     path: Path
     is_replicated: bool = False
@@ -82,6 +82,21 @@ class InferenceSection(Section):
     socket: Path
 
 
+class ReplicationSection(Section):
+    """Litestream copies the database into the hub's JetStream, as the user of this certificate."""
+
+    # Of Litestream's settings and log.
+    directory: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    # The program, if it is not beside this Python.
+    program: Path | None = None
+    look_ms: Annotated[int, Field(ge=50, le=10_000)] = 250
+    upload_ms: Annotated[int, Field(ge=50, le=10_000)] = 100
+    stalled_after_s: Annotated[float, Field(ge=1, le=3600)] = 10.0
+    bucket_limit_bytes: Annotated[int, Field(ge=1024**2)] = 8 * 1024**3
+
+
 class HubSettings(Section):
     """All of `hub.toml`."""
 
@@ -94,6 +109,7 @@ class HubSettings(Section):
     fleet: FleetSection = FleetSection()
     metrics: MetricsSection = MetricsSection()
     inference: InferenceSection | None = None
+    replication: ReplicationSection | None = None
 
 
 def load_settings(path: Path) -> HubSettings:

@@ -27,9 +27,11 @@ for command in (admin, apply, delete, describe, fleet, get, history, rollback):
 class Hub:
     """Instances that share one folder: authority, signing key, database, people."""
 
-    def __init__(self, directory: Path, nats_url: str, nats_files: str = "") -> None:
-        """`nats_files`: lines of TOML that name the certificates towards NATS."""
+    def __init__(self, directory: Path, nats_url: str, nats_files: str = "", replication: str | None = None) -> None:
+        """`nats_files`: lines of TOML that name the certificates towards NATS. `replication`: those of Litestream;
+        given, every instance has a disk of its own."""
         self._nats_files = nats_files
+        self._replication = replication
         self.directory = directory
         self.authority = Authority(directory / "identity")
         self.revoked = directory / "revoked.json"
@@ -109,13 +111,18 @@ class Hub:
         """Where /metrics and /ready are."""
         return self._ports.setdefault(f"{name}:metrics", _free_port())
 
+    def disk(self, name: str) -> Path:
+        """The folder of an instance's database."""
+        return self.directory if self._replication is None else self.directory / f"{name}-disk"
+
     def _settings(self, name: str) -> str:
         identity = self.authority.issue(name, "controlplane")
+        own = f'[replication]\ndirectory = "{self.disk(name)}/litestream"\n{self._replication}'
         return f"""
 [hub]
 name = "{name}"
 [database]
-path = "{self.directory / "hub.sqlite3"}"
+path = "{self.disk(name) / "hub.sqlite3"}"
 [nats]
 url = "{self._nats_url}"
 {self._nats_files}
@@ -131,6 +138,7 @@ key_file = "{self.directory / "signing.pem"}"
 ttl_s = {TTL_S}
 [metrics]
 port = {self.metrics_port(name)}
+{own if self._replication is not None else ""}
 """
 
 
