@@ -116,7 +116,7 @@ async def _policy_acks(hub: Hub, targets: Sequence[Target], rounds: int, progres
 
 async def _all_run(hub: Hub, wanted: dict[str, int], nodes: int) -> bool:
     running = [
-        node.health.bundle_version >= wanted[region.region] and not node.is_drifted
+        region.bundle_version >= wanted[region.region] and not node.is_drifted
         for region in await hub.fleet()
         if region.region in wanted
         for node in region.nodes

@@ -73,7 +73,7 @@ class FleetStates:
     def _state(self, node: _Node, wanted: Wanted, now_ms: int, name: str) -> NodeState:
         acks = list(node.acks.values())
         region = node.health.region if node.health is not None else acks[0].region
-        health = node.health or Health(region=region, node=name)
+        health = _as_acknowledged(node.health or Health(region=region, node=name), acks)
         age_ms = max(0, now_ms - node.heard_at_ms)
         return NodeState(
             region=region,
@@ -84,6 +84,21 @@ class FleetStates:
             is_drifted=_is_drifted(health, wanted),
             refused=_refusal(acks, health, wanted),
         )
+
+
+def _as_acknowledged(health: Health, acks: list[Ack]) -> Health:
+    """What a node runs, by its health and the acks since: health comes every few seconds, an ack at once."""
+    newest = Health()
+    newest.CopyFrom(health)
+    for ack in acks:
+        if ack.refusal != REFUSAL_UNSPECIFIED or ack.at_ms < health.at_ms:
+            continue
+        if ack.subject == SUBJECT_BUNDLE:
+            newest.bundle_version = ack.version
+            continue
+        known = next((one for one in newest.knowledge if one.tenant == ack.tenant), None)
+        (known or newest.knowledge.add(tenant=ack.tenant)).version = ack.version
+    return newest
 
 
 def _is_drifted(health: Health, wanted: Wanted) -> bool:

@@ -98,6 +98,18 @@ def test_a_refusal_counts_while_what_was_refused_is_wanted() -> None:
     assert fleet.nodes("in-south", WANTED, now_ms=1000)[0].refused is None
 
 
+def test_an_ack_tells_at_once_what_health_will_tell_later() -> None:
+    fleet = states()
+    fleet.take_health(a_health(bundle=2), heard_at_ms=NOW_MS)
+    fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1))
+    (node,) = fleet.nodes("in-south", WANTED, now_ms=NOW_MS + 1)
+    assert not node.is_drifted
+    assert node.health.bundle_version == 3
+    fleet.take_health(a_health(at_ms=NOW_MS + 2, bundle=2), heard_at_ms=NOW_MS + 2)
+    (node,) = fleet.nodes("in-south", WANTED, now_ms=NOW_MS + 2)
+    assert node.is_drifted
+
+
 def test_a_refusal_of_knowledge_is_kept_beside_acks_of_bundles() -> None:
     fleet = states()
     fleet.take_health(a_health(knowledge=6), heard_at_ms=1000)
