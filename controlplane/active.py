@@ -105,6 +105,8 @@ async def be_active(instance: Instance) -> None:
         _serve_rollups(instance, store, collector, tasks)
         instance.bus.on_reconnect[:] = [listener.reconnected, bundles.prepare_again]
         jetstream = instance.bus.client.jetstream()
+        if keeper is not None and keeper.is_restored:
+            await _go_on_above(bundles)
         tasks.start(bundles.run(), "bundles")
         beats = Beats(jetstream, store.catalogue.regions, instance.lease, instance.metrics, bundles.prepare_again)
         tasks.start(beats.run(), "beats")
@@ -148,6 +150,14 @@ async def _replicate(instance: Instance, tasks: _Tasks) -> ReplicaKeeper | None:
         raise NatsUnavailableError(f"replica: {type(error).__name__}") from error
     tasks.start(keeper.run(), "replication")
     return keeper
+
+
+async def _go_on_above(bundles: BundlePublisher) -> None:
+    """Give new bundles versions above those that the lost database gave out, before anybody applies."""
+    try:
+        await bundles.reconcile()
+    except (NatsError, TimeoutError) as error:
+        raise NatsUnavailableError(f"bundles: {type(error).__name__}") from error
 
 
 def _replica(settings: HubSettings, section: ReplicationSection) -> Replica:
