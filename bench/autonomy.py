@@ -2,7 +2,7 @@
 
 Two ways of being cut off: the hub's processes are dead (`hub`), or its NATS is stopped in its tracks so that every
 connection stays up and nothing comes through (`leaf`). Calls go to every node that is not being restarted. When the
-hub is back, what the hub counted is compared with the nodes' own records, call by call through their ledgers.
+hub is back, what it counted is compared with the nodes' records and, rollup by rollup, with their ledgers.
 """
 
 import asyncio
@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import aiohttp
-import apsw
 
 from bench.caller import CallPlan, CallTrace
 from bench.errors import RegionMissingError
-from bench.hub import Hub
+from bench.ledgers import CallCounts, compare_counts, compare_rollups, count_calls, is_complete
 from bench.report import is_dropped
 from bench.run import RunOptions, line_cache, make_plans, new_run_directory, run_calls
 from bench.scenario import Scenario
@@ -86,7 +84,7 @@ async def measure_autonomy(
         raise RegionMissingError("two nodes are needed: `borough up --regions in-south:2`")
     options = RunOptions(calls=PLANS, concurrency=CONCURRENCY)
     prepared = make_plans(targets[0], scenarios, options, line_cache(targets[0]), progress)
-    before = await _counts(layout, targets)
+    before = await count_calls(layout, targets)
     course = _Course(open_nodes=list(targets))
     directory = new_run_directory(targets[0])
     async with asyncio.TaskGroup() as group:
@@ -98,7 +96,7 @@ async def measure_autonomy(
             course.is_over = True
     traces = run_task.result().traces
     complete_after_s = await _until_complete(layout, targets, before)
-    after = await _counts(layout, targets)
+    after = await count_calls(layout, targets)
     failed = [trace for trace in traces if _has_failed(trace)]
     return {
         "cut": plan.cut.value,
@@ -108,56 +106,9 @@ async def measure_autonomy(
         "failures": [f"{one.plan.call_id} {one.ending} cause {one.cause} {one.problems}" for one in failed[:10]],
         "timeline_s": timeline,
         "hub_complete_after_s": complete_after_s,
-        "calls_in_records": _difference(after.recorded, before.recorded),
-        "calls_in_ledgers": _difference(after.confirmed, before.confirmed),
-        "calls_counted_by_hub": _difference(after.counted, before.counted),
-        "is_exactly_once": _difference(after.confirmed, before.confirmed)
-        == _difference(after.counted, before.counted)
-        == _difference(after.recorded, before.recorded),
+        **compare_counts(before, after),
+        **await asyncio.to_thread(compare_rollups, layout, targets),
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
-    """Ended calls by region: in the nodes' databases, in rollups that the hub acknowledged, in the hub's store."""
-
-    recorded: dict[str, int]
-    confirmed: dict[str, int]
-    counted: dict[str, int]
-
-
-async def _counts(layout: StateLayout, targets: Sequence[Target]) -> _Counts:
-    recorded: dict[str, int] = {target.region: 0 for target in targets}
-    confirmed = dict(recorded)
-    for target in targets:
-        recorded[target.region] += await asyncio.to_thread(_ended_calls, target.records)
-        confirmed[target.region] += await asyncio.to_thread(_confirmed_calls, target)
-    async with Hub(layout) as hub:
-        counted = await hub.calls_by_region()
-    return _Counts(
-        recorded=recorded, confirmed=confirmed, counted={region: counted.get(region, 0) for region in recorded}
-    )
-
-
-def _ended_calls(records: Path) -> int:
-    total = 0
-    for path in sorted(records.glob("*.sqlite3")):
-        with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as database:
-            total += int(str(database.execute("SELECT count(*) FROM ended_calls").get))
-    return total
-
-
-def _confirmed_calls(target: Target) -> int:
-    path = target.sync / "rollups.db"
-    if not path.exists():
-        return 0
-    with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as database:
-        sql = "SELECT coalesce(sum(calls), 0) FROM totals WHERE is_confirmed"
-        return int(str(database.execute(sql).get))
-
-
-def _difference(after: dict[str, int], before: dict[str, int]) -> dict[str, int]:
-    return {region: after[region] - before[region] for region in after}
 
 
 async def _cut_off(layout: StateLayout, targets: Sequence[Target], course: _Course, plan: CutPlan) -> dict[str, float]:
@@ -233,14 +184,14 @@ async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-async def _until_complete(layout: StateLayout, targets: Sequence[Target], before: _Counts) -> float | None:
+async def _until_complete(layout: StateLayout, targets: Sequence[Target], before: CallCounts) -> float | None:
     """Seconds until the hub had counted every call that the nodes recorded; None when it did not in time."""
     clock = asyncio.get_running_loop().time
     began = clock()
     while clock() - began < HUB_COMPLETE_WITHIN_S:
         with contextlib.suppress(HubUnreachableError):
-            now = await _counts(layout, targets)
-            if _difference(now.counted, before.counted) == _difference(now.recorded, before.recorded):
+            now = await count_calls(layout, targets)
+            if is_complete(before, now):
                 return round(clock() - began, 1)
         await asyncio.sleep(LOOK_EVERY_S)
     return None
