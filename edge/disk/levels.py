@@ -7,7 +7,6 @@ Order of degradation. What can be made again goes first, what nobody can make ag
 | `CACHES`     | LOW      | prepared audio and vectors are kept in memory only, nothing new in their folders         |
 | `SNAPSHOTS`  | LOW      | knowledge snapshots are not fetched; deltas, which are small, are still applied          |
 | `FINE_ROLLUPS` | CRITICAL | waiting rollups are merged into longer intervals                                       |
-| `RECORDINGS` | CRITICAL | no call is recorded as audio                                                             |
 | `CONTENT`    | FULL     | turns are written without their words                                                    |
 | `RECORDS`    | never    | calls, turns, consents and the audit log: they get the room of the ballast, then wait in |
 |              |          | memory (edge/call/recorder.py) until there is room                                       |
@@ -40,7 +39,6 @@ class DiskUse(StrEnum):
     CACHES = "caches"
     SNAPSHOTS = "snapshots"
     FINE_ROLLUPS = "fine_rollups"
-    RECORDINGS = "recordings"
     CONTENT = "content"
     RECORDS = "records"
 
@@ -49,7 +47,6 @@ STOPS_AT = {
     DiskUse.CACHES: DiskLevel.LOW,
     DiskUse.SNAPSHOTS: DiskLevel.LOW,
     DiskUse.FINE_ROLLUPS: DiskLevel.CRITICAL,
-    DiskUse.RECORDINGS: DiskLevel.CRITICAL,
     DiskUse.CONTENT: DiskLevel.FULL,
 }
 

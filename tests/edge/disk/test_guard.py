@@ -36,7 +36,7 @@ def fill(directory: Path, leaving_mib: float) -> None:
 
 def test_the_order_of_degradation() -> None:
     stopped = {level: {use for use in DiskUse if not allows(level, use)} for level in DiskLevel}
-    caches, content = {DiskUse.CACHES, DiskUse.SNAPSHOTS}, {DiskUse.FINE_ROLLUPS, DiskUse.RECORDINGS}
+    caches, content = {DiskUse.CACHES, DiskUse.SNAPSHOTS}, {DiskUse.FINE_ROLLUPS}
     assert stopped == {
         DiskLevel.OK: set(),
         DiskLevel.LOW: caches,
