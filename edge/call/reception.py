@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import structlog
+from prometheus_client.samples import Sample
 
 from edge.call.errors import NoCapacityError, UnknownNumberError
 from edge.call.history import CallFacts, CallHistory
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 # A caller on the page has no number.
 WEB_CALLER = "anonymous@web"
+NO_CAPACITY = "no_capacity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ class Reception:
         try:
             return self.slots.take()
         except NoCapacityError:
-            self.metrics.calls_refused.labels(reason="no_capacity").inc()
+            self.metrics.calls_refused.labels(reason=NO_CAPACITY).inc()
             raise
 
     async def drain(self, within_s: float) -> int:
@@ -190,8 +192,18 @@ class Reception:
 
     async def _refuse(self, inbound: InboundCalls, call: InboundCall, actions: tuple[CallAction, ...]) -> None:
         is_full = CallAction.REFUSE_CONGESTION in actions
-        self.metrics.calls_refused.labels(reason="no_capacity" if is_full else "unknown_number").inc()
+        self.metrics.calls_refused.labels(reason=NO_CAPACITY if is_full else "unknown_number").inc()
         await inbound.reject(call, HangupCause.NO_CIRCUIT if is_full else HangupCause.UNALLOCATED_NUMBER)
+
+
+def refused_for_want_of_a_slot(metrics: CallMetrics) -> int:
+    """How many calls this worker has refused so; read by the second, not by the call."""
+    samples = (sample for metric in metrics.calls_refused.collect() for sample in metric.samples)
+    return sum(int(sample.value) for sample in samples if _is_want_of_a_slot(sample))
+
+
+def _is_want_of_a_slot(sample: Sample) -> bool:
+    return sample.name.endswith("_total") and sample.labels.get("reason") == NO_CAPACITY
 
 
 def listings(roster: Roster) -> tuple[AgentListing, ...]:

@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -58,13 +59,18 @@ class BundleRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What a worker tells the node agent. `bundle` is 0 before the first."""
+    """What a worker tells the node agent. `bundle` is 0 before the first.
+
+    `calls_refused` for want of a slot, since `began_at_ns` (UTC since 1970), when the worker began to count.
+    """
 
     bundle: int = 0
     refused: BundleRefused | None = None
     tenants: dict[str, str] = field(default_factory=dict)
     knowledge: dict[str, int] = field(default_factory=dict)
     is_audio_prepared: bool = False
+    began_at_ns: int = field(default_factory=time.time_ns)
+    calls_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +97,14 @@ class BundleFollower:
         loader: Loader,
         roster: ServedRoster,
         prepare: Callable[[Roster], Awaitable[object]],
+        calls_refused: Callable[[], int] = lambda: 0,
     ) -> None:
         self._directory = directory
         self._running_file = directory / "running" / f"{worker}.json"
         self._loader = loader
         self._roster = roster
         self._prepare = prepare
+        self._calls_refused = calls_refused
         self._tenants: dict[str, _LoadedTenant] = {}
         self._running = Running()
         self._written: Running | None = None
@@ -126,6 +134,7 @@ class BundleFollower:
         try:
             await self._catch_up(tasks)
             self._look_at_knowledge(tasks)
+            self._running = replace(self._running, calls_refused=self._calls_refused())
             if self._written != self._running:
                 self._write_running()
         except Exception:
@@ -192,8 +201,11 @@ class BundleFollower:
         changed = {name: tenant.digest for name, tenant in tenants.items()}.items() - self._running.tenants.items()
         self._tenants = tenants
         self._roster.swap(Roster(tuple(agent for tenant in tenants.values() for agent in tenant.agents)))
-        self._running = Running(
+        self._running = replace(
+            self._running,
             bundle=version,
+            refused=None,
+            is_audio_prepared=False,
             tenants={name: tenant.digest for name, tenant in tenants.items()},
             knowledge=self._knowledge_versions(),
         )

@@ -21,7 +21,7 @@ from aiohttp import web
 from contract.errors import BoroughError
 from contract.model_manifest import ModelKind
 from edge.call.agents import AgentLoader, digest_of, prepare_audio, tenant_folders
-from edge.call.reception import Reception, listings
+from edge.call.reception import Reception, listings, refused_for_want_of_a_slot
 from edge.call.recorder import Recorder
 from edge.call.reload import BundleFollower
 from edge.call.roster import Roster, ServedRoster
@@ -81,7 +81,7 @@ async def serve(settings: CallsSettings) -> None:
             shelf=KnowledgeShelf(settings.sync.directory / "knowledge") if settings.sync is not None else None,
         )
         reception = Reception(
-            roster=await _serve_agents(settings, loader, audio, tasks, stack),
+            roster=await _serve_agents(settings, loader, audio, tasks, stack, metrics),
             transcriber=inference,
             audio=audio,
             vad=SileroModel(_vad_file(settings.models.vad)),
@@ -108,6 +108,7 @@ async def _serve_agents(
     audio: PreparedAudio,
     tasks: asyncio.TaskGroup,
     stack: AsyncExitStack,
+    metrics: CallMetrics,
 ) -> ServedRoster:
     """Serve the agents of the static folder, or those of the newest bundle, now and whenever it changes."""
     roster = ServedRoster()
@@ -123,6 +124,7 @@ async def _serve_agents(
             loader=loader,
             roster=roster,
             prepare=lambda served: prepare_audio(served.agents, audio),
+            calls_refused=partial(refused_for_want_of_a_slot, metrics),
         )
         await stack.enter_async_context(follower.following(tasks))
     return roster

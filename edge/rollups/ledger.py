@@ -31,14 +31,14 @@ import apsw
 import structlog
 
 from contract.rollups import coarsened
-from contract.uplink_guard import check
 from contract.uplink_pb2 import Capacity, Entry, Rollup
 from edge.records.database import DatabaseSettings, Migration, migrate, tenants_in
 from edge.rollups import outbox
-from edge.rollups.cut import count
+from edge.rollups.assembling import busiest, guarded, parts_of
+from edge.rollups.cut import EndedCall, count
 from edge.rollups.errors import LedgerError, LedgerOwnerError
 from edge.rollups.outbox import Totals, Waiting
-from edge.rollups.reading import Ended, read_ended
+from edge.rollups.reading import NOT_TOLD, Batch, Ended, ListedCall, read_ended
 
 log = structlog.get_logger(__name__)
 
@@ -109,24 +109,54 @@ class RollupLedger:
                 self._open = None
 
     def cut(self, records: Path, now: float, capacity: Capacity | None = None, *, step_minutes: int = 1) -> int:
-        """Count all calls that have ended by now (Unix seconds); returns how many rollups it took. Raises LedgerError.
+        """Count all calls that have ended by now (Unix seconds), as this node knows them; returns how many rollups it
+        took. Raises LedgerError."""
+        made = 0
+        while True:
+            batch = self.read(records, now)
+            made += self.store(batch, now, capacity if not made else None, step_minutes=step_minutes)
+            if not batch.holds_calls:
+                return made
 
-        A tenant whose records cannot be read now is counted at a later cut. `capacity` goes with the first rollup.
-        `step_minutes`: where the disk is nearly full, HOUR takes less of it.
+    def read(self, records: Path, now: float) -> Batch:
+        """The calls to be counted next, CALLS_AT_ONCE at most; nothing changes until they are stored.
+
+        A tenant whose records cannot be read now is counted at a later cut. Raises LedgerError.
         """
         with self._lock:
-            return self._cut(records, round(now * 1000), capacity, step_minutes)
+            return self._read_batch(records, round(now * 1000))
 
-    def _cut(self, records: Path, now_ms: int, capacity: Capacity | None, step_minutes: int) -> int:
+    def store(
+        self,
+        batch: Batch,
+        now: float,
+        capacity: Capacity | None = None,
+        *,
+        step_minutes: int = 1,
+        told: Mapping[str, bool] = NOT_TOLD,
+    ) -> int:
+        """Count what was read last; returns how many rollups it took. Raises LedgerError.
+
+        `capacity` goes with the first rollup. `step_minutes`: where the disk is nearly full, HOUR takes less of it.
+        `told`: by call id what the region answered, whether the call is a repeat; the others are judged by the node's
+        own records, and the region hears of them later.
+        """
+        with self._lock:
+            return self._count(batch, round(now * 1000), capacity, step_minutes, told)
+
+    def _count(
+        self, batch: Batch, now_ms: int, capacity: Capacity | None, step_minutes: int, told: Mapping[str, bool]
+    ) -> int:
         made = 0
-        while batch := self._read_batch(records):
-            entries = _guarded(count(listed.call for ended in batch.values() for listed in ended.calls))
-            if step_minutes > 1:
-                entries = coarsened(entries, step_minutes)
-            made += self._store(batch, entries, now_ms, capacity if not made else None)
-        if not made and capacity is not None and (capacity.slots_used_peak or capacity.refused):
-            made += self._store({}, [], now_ms, capacity)
-        self._keep_within_limit()
+        entries = guarded(count(_judged(listed, told) for ended in batch.tenants.values() for listed in ended.calls))
+        if step_minutes > 1:
+            entries = coarsened(entries, step_minutes)
+        if not batch.holds_calls and capacity is not None and not (capacity.slots_used_peak or capacity.refused):
+            capacity = None
+        if batch.holds_calls or capacity is not None or told:
+            made = self._store(batch, entries, now_ms, capacity, told)
+        if not batch.holds_calls:
+            self._keep_within_limit()
         return made
 
     def waiting(self, limit: int = OFFERED_AT_ONCE) -> list[tuple[int, bytes]]:
@@ -170,36 +200,45 @@ class RollupLedger:
         if owner != (self._region, self._node):
             raise LedgerOwnerError(f"{self._path} belongs to another node than {self._region}/{self._node}")
 
-    def _read_batch(self, records: Path) -> dict[str, Ended]:
+    def _read_batch(self, records: Path, now_ms: int) -> Batch:
         batch: dict[str, Ended] = {}
         room = CALLS_AT_ONCE
         for tenant in tenants_in(records):
             with self._named():
                 counted = outbox.read_counted(self._connection, tenant)
             try:
-                ended = read_ended(records, tenant, self._settings.records, counted, room)
+                ended = read_ended(records, tenant, self._settings.records, counted, limit=room, now_ms=now_ms)
             except apsw.Error as error:
                 log.warning("records_not_counted", tenant=tenant, error=type(error).__name__)
                 continue
             if ended.after < counted.watermark:
                 log.warning("records_went_back", tenant=tenant, counted=counted.watermark, found=ended.after)
-            if ended.calls:
+            if ended.calls or ended.untold:
                 batch[tenant] = ended
                 room -= len(ended.calls)
             if room <= 0:
                 break
-        return batch
+        return Batch(tenants=batch)
 
-    def _store(self, batch: Mapping[str, Ended], entries: list[Entry], now_ms: int, capacity: Capacity | None) -> int:
-        parts = _parts(entries, self._settings.rollup_bytes) or [[]]
+    def _store(
+        self,
+        batch: Batch,
+        entries: list[Entry],
+        now_ms: int,
+        capacity: Capacity | None,
+        told: Mapping[str, bool],
+    ) -> int:
+        parts = parts_of(entries, self._settings.rollup_bytes)
+        if not parts and (batch.holds_calls or capacity is not None):
+            parts = [[]]
         with self._transaction() as connection:
             first = outbox.take_seqs(connection, len(parts))
             for index, part in enumerate(parts):
                 body = self._body(first + index, part, now_ms, capacity if not index else None)
                 outbox.put(connection, Waiting(seq=first + index, body=body))
             outbox.add_totals(connection, entries, is_confirmed=False)
-            for tenant, ended in batch.items():
-                outbox.move_watermark(connection, tenant, after=ended.after, calls=ended.calls)
+            for tenant, ended in batch.tenants.items():
+                outbox.move_watermark(connection, tenant, ended, told=ended.told_with(told.keys()))
         return len(parts)
 
     def _body(self, seq: int, entries: Sequence[Entry], cut_at_ms: int, capacity: Capacity | None) -> bytes:
@@ -240,13 +279,13 @@ class RollupLedger:
     def _merged(self, finer: Sequence[Waiting], step_minutes: int) -> list[Waiting]:
         rollups = [Rollup.FromString(waiting.body) for waiting in finer]
         entries = coarsened((entry for rollup in rollups for entry in rollup.entries), step_minutes)
-        parts = _parts(entries, self._settings.rollup_bytes) or [[]]
+        parts = parts_of(entries, self._settings.rollup_bytes) or [[]]
         size_before = sum(len(waiting.body) for waiting in finer)
         if len(parts) > len(finer) or sum(entry.ByteSize() for entry in entries) >= size_before:
             # A sketch of few values far apart is larger than theirs: so little traffic needs no merging yet.
             return [replace(waiting, step_minutes=step_minutes) for waiting in finer]
         newest = max(rollup.cut_at_ms for rollup in rollups)
-        capacity = _busiest([rollup.capacity for rollup in rollups])
+        capacity = busiest([rollup.capacity for rollup in rollups])
         return [
             Waiting(
                 seq=waiting.seq,
@@ -288,38 +327,9 @@ class RollupLedger:
             raise LedgerError(f"{self._path}: {error}") from error
 
 
-def _guarded(entries: Sequence[Entry]) -> list[Entry]:
-    """Without entries that the border would refuse. There is none unless we have a bug; then the others still count."""
-    sound = []
-    for entry in entries:
-        problems = check(entry)
-        if problems:
-            log.error("rollup_entry_refused", tenant=entry.tenant, problem=problems[0])
-        else:
-            sound.append(entry)
-    return sound
-
-
-def _parts(entries: Sequence[Entry], limit_bytes: int) -> list[list[Entry]]:
-    """Entries in their order, as many together as fit."""
-    parts: list[list[Entry]] = []
-    room = 0
-    for entry in entries:
-        size = entry.ByteSize()
-        if not parts or size > room:
-            parts.append([])
-            room = limit_bytes
-        parts[-1].append(entry)
-        room -= size
-    return parts
-
-
-def _busiest(capacities: Sequence[Capacity]) -> Capacity:
-    return Capacity(
-        slots=max(capacity.slots for capacity in capacities),
-        slots_used_peak=max(capacity.slots_used_peak for capacity in capacities),
-        refused=sum(capacity.refused for capacity in capacities),
-    )
+def _judged(listed: ListedCall, told: Mapping[str, bool]) -> EndedCall:
+    is_repeated = listed.call.is_repeated or told.get(listed.call_id, False)
+    return replace(listed.call, is_repeated=is_repeated)
 
 
 def _migrations() -> tuple[Migration, ...]:

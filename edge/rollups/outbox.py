@@ -1,6 +1,6 @@
 """SQL of the ledger: rollups that wait, watermarks, totals. Runs on whichever thread owns the connection."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 
@@ -8,7 +8,7 @@ import apsw
 
 from contract.uplink_pb2 import Entry, Rollup
 from edge.records.database import Cell
-from edge.rollups.reading import Counted, ListedCall
+from edge.rollups.reading import Counted, Ended
 
 # Enough to find where restored records and the ledger parted; a restore loses a second, not a thousand calls.
 PLACES_KEPT = 1_000
@@ -130,25 +130,30 @@ def has_coarse(connection: apsw.Connection) -> bool:
 
 def read_counted(connection: apsw.Connection, tenant: str) -> Counted:
     """How far a tenant's calls were counted."""
-    watermark = connection.execute("SELECT seq FROM watermarks WHERE tenant = ?", (tenant,)).get
-    if watermark is None:
+    row = connection.execute("SELECT seq, told_seq FROM watermarks WHERE tenant = ?", (tenant,)).fetchone()
+    if row is None:
         return Counted()
     places = connection.execute("SELECT seq, call_id FROM counted_calls WHERE tenant = ?", (tenant,))
     return Counted(
-        watermark=_integer(watermark), places={_integer(seq): str(call_id) for seq, call_id in places.fetchall()}
+        watermark=_integer(row[0]),
+        told=_integer(row[1]),
+        places={_integer(seq): str(call_id) for seq, call_id in places.fetchall()},
     )
 
 
-def move_watermark(connection: apsw.Connection, tenant: str, *, after: int, calls: Sequence[ListedCall]) -> None:
-    """These calls, which follow the place `after`, are counted."""
-    last = calls[-1].seq
+def move_watermark(connection: apsw.Connection, tenant: str, ended: Ended, *, told: int) -> None:
+    """These calls are counted, and the region has heard of the list up to `told`."""
+    last = ended.calls[-1].seq if ended.calls else ended.after
     connection.execute(
-        "INSERT INTO watermarks VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET seq = excluded.seq", (tenant, last)
+        "INSERT INTO watermarks (tenant, seq, told_seq) VALUES (?, ?, ?) "
+        "ON CONFLICT (tenant) DO UPDATE SET seq = excluded.seq, told_seq = excluded.told_seq",
+        (tenant, last, told),
     )
     connection.execute(
-        "DELETE FROM counted_calls WHERE tenant = ? AND (seq > ? OR seq <= ?)", (tenant, after, last - PLACES_KEPT)
+        "DELETE FROM counted_calls WHERE tenant = ? AND (seq > ? OR seq <= ?)",
+        (tenant, ended.after, last - PLACES_KEPT),
     )
-    places = [(tenant, call.seq, call.call_id) for call in calls if call.seq > last - PLACES_KEPT]
+    places = [(tenant, call.seq, call.call_id) for call in ended.calls if call.seq > last - PLACES_KEPT]
     connection.executemany("INSERT INTO counted_calls VALUES (?, ?, ?)", places)
 
 

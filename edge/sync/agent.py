@@ -31,9 +31,10 @@ from edge.sync.lock import RegionLock
 from edge.sync.metrics import SyncMetrics, serving
 from edge.sync.mirrors import Mirrors
 from edge.sync.node_parts import disk_guard, rollup_ledger, watch_replication
+from edge.sync.recent_callers import RecentCallers
 from edge.sync.residency import BorderAlarm
 from edge.sync.rollout import Rollout
-from edge.sync.rollups import Ledger, RollupShipping
+from edge.sync.rollups import CutSources, Ledger, RollupShipping
 from edge.sync.settings import SyncSettings
 from edge.sync.slots import SlotWatch
 from edge.sync.uplink import Uplink
@@ -149,7 +150,7 @@ class _Agent:
         snapshots = subjects.object_stream(subjects.snapshot_bucket(node.region))
         self._knowledge.snapshot_missing = lambda: self._watch.want_mirror_anew(snapshots)
         self._uplink = Uplink(self._links.border, node.region, node.name)
-        self._slots = SlotWatch(settings.slots)
+        self._slots = SlotWatch(settings.slots, folder.running)
         self._shipping: RollupShipping | None = None
         log_file = settings.nats.server_log
         self._border_alarm = BorderAlarm(log_file, self.alarms, self.metrics) if log_file is not None else None
@@ -168,7 +169,7 @@ class _Agent:
             ("watch", self._watch.run()),
             ("acks", self._uplink.send_acks(self._acks)),
             ("health", self._uplink.send_health(health.message, every_s=settings.watch.health_every_s)),
-            ("rollups:cut", shipping.cut(settings.records.directory, self._slots.since_last, self._rollup_minutes)),
+            ("rollups:cut", shipping.cut(self._cut_sources())),
             ("rollups:send", shipping.send()),
             ("disk", self.disk.run()),
         ]
@@ -178,6 +179,14 @@ class _Agent:
             watch = watch_replication(settings, settings.replication, self._folder, self._links.agent, self.alarms)
             tasks.append(("replication", watch))
         return tasks
+
+    def _cut_sources(self) -> CutSources:
+        return CutSources(
+            records=self._settings.records.directory,
+            region=RecentCallers(self._links.agent, replicas=self._settings.nats.mirror_replicas),
+            capacity=self._slots.since_last,
+            step_minutes=self._rollup_minutes,
+        )
 
     def _rollup_minutes(self) -> int:
         return 1 if self.disk.allows(DiskUse.FINE_ROLLUPS) else HOUR

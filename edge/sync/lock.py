@@ -7,9 +7,9 @@ from nats.js.api import KeyValueConfig
 from nats.js.errors import BucketNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
+from contract.subjects import LOCK_BUCKET
 from edge.sync.connection import NATS_ERRORS, REQUEST_WITHIN_S, NatsLink
 
-BUCKET = "sync-locks"
 HELD_AT_MOST_S = 30.0
 
 
@@ -44,7 +44,7 @@ class RegionLock:
     async def _bucket(self) -> KeyValue:
         js = self._link.client.jetstream(timeout=REQUEST_WITHIN_S)
         try:
-            return await js.key_value(BUCKET)
+            return await js.key_value(LOCK_BUCKET)
         except BucketNotFoundError:
-            config = KeyValueConfig(bucket=BUCKET, ttl=HELD_AT_MOST_S, history=1, replicas=self._replicas)
+            config = KeyValueConfig(bucket=LOCK_BUCKET, ttl=HELD_AT_MOST_S, history=1, replicas=self._replicas)
             return await js.create_key_value(config)

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -13,6 +14,9 @@ import structlog
 
 from contract.errors import BoroughError
 from contract.uplink_pb2 import Capacity
+from edge.rollups.assembling import busiest
+from edge.rollups.reading import NOT_TOLD, Batch
+from edge.rollups.recent import Sighting
 from edge.sync import alarms
 from edge.sync.alarms import Alarms
 from edge.sync.metrics import SyncMetrics
@@ -33,9 +37,35 @@ class Ledger(Protocol):
 
     @property
     def waiting_count(self) -> int: ...
-    def cut(self, records: Path, now: float, capacity: Capacity | None = None, *, step_minutes: int = 1) -> int: ...
+    def read(self, records: Path, now: float) -> Batch: ...
+    def store(
+        self,
+        batch: Batch,
+        now: float,
+        capacity: Capacity | None = None,
+        *,
+        step_minutes: int = 1,
+        told: Mapping[str, bool],
+    ) -> int: ...
     def waiting(self) -> Sequence[tuple[int, bytes]]: ...
     def confirm(self, seq: int) -> None: ...
+
+
+class Region(Protocol):
+    """What the siblings of this node know (`edge.sync.recent_callers`)."""
+
+    async def tell(self, sightings: Sequence[Sighting]) -> Mapping[str, bool]:
+        """By call id, whether the call is a repeat; without those that could not be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSources:
+    """Where a cut finds what it counts, and in steps of how many minutes."""
+
+    records: Path
+    region: Region
+    capacity: Callable[[], Capacity]
+    step_minutes: Callable[[], int] = lambda: 1
 
 
 class RollupShipping:
@@ -58,20 +88,38 @@ class RollupShipping:
         self._alarms = node_alarms
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollups")
+        # Of cuts that failed: it goes with the next.
+        self._unsaid: list[Capacity] = []
         self.waiting = 0
 
-    async def cut(
-        self, records: Path, capacity: Callable[[], Capacity], step_minutes: Callable[[], int] = lambda: 1
-    ) -> None:
-        """Count what happened since the last rollup, every so often, for ever; coarser where the disk demands it."""
+    async def cut(self, sources: CutSources) -> None:
+        """Count what happened since the last rollup, every so often, for ever."""
         while True:
             await asyncio.sleep(self._settings.every_s)
             try:
-                await self._in_thread(
-                    partial(self._ledger.cut, records, time.time(), capacity(), step_minutes=step_minutes())
-                )
+                await self.cut_once(sources)
             except (BoroughError, OSError) as error:
                 log.warning("rollup_not_cut", detail=type(error).__name__)
+
+    async def cut_once(self, sources: CutSources) -> None:
+        """Count all calls that have ended. Raises LedgerError.
+
+        The region is asked before the ledger writes, not while: a cut that dies between asks again and gets the same
+        answers. A region that does not answer is not asked again in this cut.
+        """
+        self._unsaid.append(sources.capacity())
+        step_minutes = sources.step_minutes()
+        is_more = is_heard = True
+        while is_more:
+            now = time.time()
+            batch = await self._in_thread(partial(self._ledger.read, sources.records, now))
+            told = await sources.region.tell(batch.sightings) if is_heard else NOT_TOLD
+            is_heard = len(told) == len(batch.sightings)
+            capacity = busiest(self._unsaid) if self._unsaid else None
+            store = partial(self._ledger.store, batch, now, capacity, step_minutes=step_minutes, told=told)
+            await self._in_thread(store)
+            self._unsaid.clear()
+            is_more = batch.holds_calls or (bool(told) and is_heard)
 
     async def send(self) -> None:
         """Send what waits, oldest first; a rollup is forgotten once the hub has stored it."""

@@ -22,6 +22,18 @@ def living_workers(directory: Path) -> list[WorkerState]:
     return [_state(directory, lock.stem) for lock in sorted(directory.glob("*.lock")) if _is_held(lock)]
 
 
+def refusals(directory: Path) -> dict[tuple[str, int], int]:
+    """How many calls each run of a worker refused for want of a slot, by its name and when it began; of workers that
+    were killed too, until their next run replaces the file."""
+    counts: dict[tuple[str, int], int] = {}
+    for path in sorted(directory.glob("*.json")):
+        for state in _read(path):
+            began, refused = state.get("began_at_ns"), state.get("calls_refused")
+            if isinstance(began, int) and isinstance(refused, int):
+                counts[path.stem, began] = refused
+    return counts
+
+
 def _state(directory: Path, name: str) -> WorkerState:
     state: dict[str, object] = {}
     for found in _read(directory / f"{name}.json"):

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from edge.call.agents import AgentLoader, prepare_audio
 from edge.call.errors import UnknownNumberError
 from edge.call.ports import ChatMessage, Purpose
+from edge.call.reception import NO_CAPACITY, refused_for_want_of_a_slot
 from edge.call.reload import BundleFollower
 from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.inference.errors import InferenceUnavailableError
+from edge.observability.metrics import CallMetrics
 from edge.speech.prepared import PreparedAudio
 from tests.edge.call.talk import WordsAsAudio
 
@@ -67,6 +69,7 @@ class Worker:
     roster: ServedRoster
     models: HashedVectors
     loader: CountingLoader = field(init=False)
+    metrics: CallMetrics = field(default_factory=CallMetrics.create)
 
     def running(self) -> dict[str, object]:
         state = json.loads((self.directory / "running/calls-1.json").read_text(encoding="utf-8"))
@@ -121,6 +124,7 @@ async def following(worker: Worker) -> AsyncIterator[None]:
             loader=worker.loader,
             roster=worker.roster,
             prepare=lambda roster: prepare_audio(roster.agents, audio),
+            calls_refused=lambda: refused_for_want_of_a_slot(worker.metrics),
         )
         async with follower.following(tasks):
             yield
@@ -134,6 +138,18 @@ async def test_a_worker_without_any_bundle_refuses_calls_until_the_first_comes(w
         worker.publish(1, SHOP)
         await worker.until_running(1)
         assert worker.roster.current.by_number(SHOP_NUMBER).conversation.agent.tenant == SHOP
+
+
+async def test_calls_refused_for_want_of_a_slot_are_told_within_a_second(worker: Worker) -> None:
+    worker.publish(1, SHOP)
+    async with following(worker):
+        began = worker.running()["began_at_ns"]
+        worker.metrics.calls_refused.labels(reason="unknown_number").inc()
+        worker.metrics.calls_refused.labels(reason=NO_CAPACITY).inc(2)
+        await worker.until(lambda: worker.running()["calls_refused"] == 2)
+        worker.publish(2, SHOP)
+        await worker.until_running(2)
+        assert (worker.running()["calls_refused"], worker.running()["began_at_ns"]) == (2, began)
 
 
 async def test_only_the_changed_tenant_is_loaded_again_and_versions_name_the_bundle(worker: Worker) -> None:

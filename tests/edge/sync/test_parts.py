@@ -1,5 +1,6 @@
 """The small parts: alarms, ages of beats, pauses between attempts, slots."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,33 @@ def test_attempts_wait_twice_as_long_each_time_up_to_a_bound() -> None:
 
 def test_the_peak_of_slots_is_since_it_was_told_last(tmp_path: Path) -> None:
     ledger = SlotLedger(directory=tmp_path, capacity=4)
-    watch = SlotWatch(SlotsSection(directory=tmp_path, capacity=4))
+    watch = SlotWatch(SlotsSection(directory=tmp_path, capacity=4), tmp_path / "running")
     with ledger.take(), ledger.take():
         assert watch.now().slots_used_peak == 2
     assert watch.now().slots_used_peak == 0
     assert watch.since_last().slots_used_peak == 2
     assert watch.since_last().slots_used_peak == 0
+
+
+def test_refused_calls_of_all_runs_of_the_workers_are_told_once(tmp_path: Path) -> None:
+    def tell(worker: str, began_at_ns: int, calls_refused: int) -> None:
+        state = {"bundle": 3, "began_at_ns": began_at_ns, "calls_refused": calls_refused}
+        (tmp_path / f"{worker}.json").write_text(json.dumps(state), encoding="utf-8")
+
+    tell("calls-1", 1, 40)
+    (tmp_path / "calls-9.json").write_text('{"bundle": 3}', encoding="utf-8")
+    watch = SlotWatch(SlotsSection(directory=tmp_path / "slots", capacity=4), tmp_path)
+    assert watch.now().refused == 0
+    tell("calls-1", 1, 42)
+    tell("calls-2", 2, 3)
+    assert (watch.now().refused, watch.now().refused) == (5, 5)
+    # Killed, and another run in its place; the other one ended, and its file is gone.
+    tell("calls-1", 5, 1)
+    (tmp_path / "calls-2.json").unlink()
+    assert watch.since_last().refused == 6
+    tell("calls-2", 2, 4)
+    (tmp_path / "calls-1.json").write_text('{"bundle"', encoding="utf-8")
+    assert (watch.since_last().refused, watch.since_last().refused) == (1, 0)
 
 
 def test_a_key_file_that_holds_no_ed25519_key_is_named(tmp_path: Path) -> None:
