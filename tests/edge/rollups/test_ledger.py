@@ -152,6 +152,34 @@ def test_a_caller_who_rings_back_within_a_day_is_a_repeat(tmp_path: Path) -> Non
         assert ledger.totals(is_confirmed=False)["acme"].repeated == 1
 
 
+def test_what_the_region_has_not_heard_is_told_with_a_later_cut_once(tmp_path: Path) -> None:
+    records = NodeRecords(tmp_path / "records")
+    records.add(*numbered(0, 600), Call(call_id="from-the-page", transport="webrtc", started_ms=BEGAN_MS))
+    records.add(Call(call_id="other-0", tenant="other"), Call(call_id="too-old", started_ms=BEGAN_MS - 25 * HOUR_MS))
+    with ledger_at(tmp_path) as ledger:
+        ledger.cut(records.directory, NOW)
+        records.add(Call(call_id="new", subject="ben"))
+        first = ledger.read(records.directory, NOW)
+        assert first.holds_calls
+        told = {sighting.call_id: True for sighting in first.sightings if sighting.tenant == "acme"}
+        assert len(told) == 501
+        assert ledger.store(first, NOW, told=told) == 1
+        # What was counted stays as it was; the new one is what the region says.
+        assert ledger.totals(is_confirmed=False)["acme"].repeated == 601
+    with ledger_at(tmp_path) as ledger:
+        second = ledger.read(records.directory, NOW)
+        assert not second.holds_calls
+        ids = [sighting.call_id for sighting in second.sightings]
+        assert len(ids) == 102
+        assert ledger.store(second, NOW, Capacity(slots=3), told=dict.fromkeys(ids, False)) == 0
+        assert ledger.read(records.directory, NOW).sightings == []
+        records.add(Call(call_id="newer"))
+        third = ledger.read(records.directory, NOW)
+        assert [sighting.call_id for sighting in third.sightings] == ["newer"]
+        ledger.store(third, NOW, told={"newer": False})
+        assert ledger.read(records.directory, NOW).sightings == []
+
+
 def test_every_rollup_passes_the_border_guard(tmp_path: Path) -> None:
     records = NodeRecords(tmp_path / "records")
     words = "My number is 0170 1234567"
