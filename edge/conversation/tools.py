@@ -114,7 +114,7 @@ async def _read(response: aiohttp.ClientResponse, spec: ToolSpec) -> bytes:
 def _fields(spec: ToolSpec, body: bytes) -> dict[str, str]:
     try:
         answer = json.loads(body)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise ToolFailedError("tool_answer", f"tool {spec.name} did not answer in JSON") from error
     if not isinstance(answer, dict) or len(answer) > _MAX_FIELDS:
         raise ToolFailedError("tool_answer", f"tool {spec.name} must answer with a flat object")
@@ -126,4 +126,15 @@ def _fields(spec: ToolSpec, body: bytes) -> dict[str, str]:
             fields[name] = str(value)[:_MAX_FIELD_CHARACTERS]
         elif value is not None:
             raise ToolFailedError("tool_answer", f"tool {spec.name}: {name} must be text, a number or true/false")
+    if not all(_is_text(part) for field in fields.items() for part in field):
+        raise ToolFailedError("tool_answer", f"tool {spec.name} answered with half a character (a lone surrogate)")
     return fields
+
+
+def _is_text(value: str) -> bool:
+    """JSON can carry half of a surrogate pair, which nothing behind us can write."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

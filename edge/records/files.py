@@ -2,6 +2,7 @@
 
 import errno
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import structlog
 
 from edge.records.audit import ANCHOR_EVERY_S
 from edge.records.database import DatabaseSettings, Immediate, database_path, tenants_in
-from edge.records.errors import RecordsError, from_sqlite
+from edge.records.errors import RecordsError, RowRejectedError, from_sqlite
 from edge.records.model import Record, TurnRecord
 from edge.records.orphans import close_orphans
 from edge.records.presence import Presence, forget_dead
@@ -43,6 +44,8 @@ class TenantFiles:
                     log.warning("orphans_closed", tenant=tenant, calls=closed)
             except (RecordsError, OSError) as error:
                 log.error("orphans_not_closed", tenant=tenant, detail=str(error))  # noqa: TRY400
+            except Exception as error:  # noqa: BLE001 - one tenant's past must not end everybody's recording
+                log.error("orphans_not_closed", tenant=tenant, detail=f"{type(error).__name__} at {_place(error)}")  # noqa: TRY400
         forget_dead(self._directory)
 
     def write(self, tenant: str, records: Sequence[Record]) -> list[RecordsError | None]:
@@ -56,6 +59,12 @@ class TenantFiles:
         except RecordsError as error:
             self._forget(tenant)
             return [error] * len(records)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next group must find a writer
+            log.error("records_writer_broke", tenant=tenant, kind=type(error).__name__, where=_place(error))  # noqa: TRY400
+            self._forget(tenant)
+            failed = RecordsError(f"{tenant}: {type(error).__name__} at {_place(error)}")
+            failed.__cause__ = error
+            return [failed] * len(records)
 
     def close(self) -> None:
         """Note the ends of the audit chains, close all files, and be gone."""
@@ -111,12 +120,23 @@ def _write_one(opened: TenantRecords, record: Record, path: Path) -> RecordsErro
     try:
         opened.writer.write(record)
         connection.execute("RELEASE record")
-    except (apsw.ConstraintError, apsw.MismatchError) as error:
+    except (apsw.ConstraintError, apsw.MismatchError, ValueError, TypeError) as error:
         connection.execute("ROLLBACK TO record; RELEASE record")
-        rejected = from_sqlite(error, path)
+        rejected = from_sqlite(error, path) if isinstance(error, apsw.Error) else _no_row(error, path)
         rejected.__cause__ = error
         return rejected
     return None
+
+
+def _no_row(error: Exception, path: Path) -> RecordsError:
+    # Its kind only: the message of a UnicodeEncodeError may quote what was said.
+    return RowRejectedError(f"{path}: {type(error).__name__}")
+
+
+def _place(error: Exception) -> str:
+    """File and line that raised it, without what it was about."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def _as_records_error(error: apsw.Error | OSError, path: Path) -> RecordsError:

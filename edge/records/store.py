@@ -2,9 +2,9 @@
 
 Theory of operation. `save` puts the record into a bounded queue and returns once it is on disk, or raises. The writer
 thread takes all that is waiting, writes it as one transaction per tenant (group commit: one fsync for many calls) and
-answers each waiter. A record that breaks a constraint fails alone, inside its savepoint. A database that cannot be
-written fails every record of its tenant with a typed error and is opened afresh for the next one, so that recording
-goes on by itself once the disk has room.
+answers each waiter. A record that breaks a constraint (or cannot be a row at all) fails alone, inside its savepoint;
+no error of any kind ends the thread. A database that cannot be written fails every record of its tenant with a typed
+error and is opened afresh for the next one, so that recording goes on by itself once the disk has room.
 
 Overflow policy: the queue holds `queue_limit` records; a `save` that finds it full waits, and raises
 StoreOverloadedError at its deadline. A record is either acknowledged or its error raised; none is dropped silently.

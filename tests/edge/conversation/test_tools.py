@@ -110,11 +110,16 @@ async def _list(request: web.Request) -> web.StreamResponse:
     return web.json_response([1])
 
 
+async def _half_a_character(request: web.Request) -> web.StreamResponse:
+    return web.Response(text='{"status": "\\ud800"}')
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
         (_slow, "tool_late"), (_refused, "tool_refused"), (_elsewhere, "tool_refused"), (_large, "tool_answer"),
         (_not_json, "tool_answer"), (_nested, "tool_answer"), (_list, "tool_answer"),
+        (_half_a_character, "tool_answer"),
     ],
 )  # fmt: skip
 async def test_a_bad_answer_is_an_error_code(

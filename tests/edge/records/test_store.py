@@ -23,6 +23,7 @@ from edge.records.errors import (
     StoreOverloadedError,
     StoreReadOnlyError,
 )
+from edge.records.files import TenantFiles
 from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, Transport, TurnRecord, TurnTimings
 from edge.records.store import CallReader, CallStore, StoreSettings
 from edge.records.subjects import SubjectId
@@ -160,6 +161,33 @@ async def test_a_bad_record_fails_alone(tmp_path: Path) -> None:
         )
     assert [type(result) for result in results] == [type(None), RowRejectedError, type(None)]
     assert len(reader(tmp_path).turns("c1")) == 2
+
+
+async def test_a_record_that_cannot_be_a_row_fails_alone_and_recording_goes_on(tmp_path: Path) -> None:
+    async with CallStore(tmp_path, QUICK) as store:
+        await store.save(a_call())
+        with pytest.raises(RowRejectedError) as caught:
+            await store.save(replace(a_turn(1), agent_text="Anna\ud800"))
+        assert "Anna" not in str(caught.value)
+        await store.save(a_turn(2))
+    assert [turn.seq for turn in reader(tmp_path).turns("c1")] == [2]
+
+
+def _breaks(*_: object) -> list[RecordsError | None]:
+    raise IndexError("nobody foresaw this")
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with CallStore(tmp_path, QUICK) as store:
+        await store.save(a_call())
+        with monkeypatch.context() as patched:
+            patched.setattr(TenantFiles, "_write", _breaks)
+            with pytest.raises(RecordsError, match="IndexError"):
+                await store.save(a_turn(1))
+        await store.save(a_turn(2))
+    assert [turn.seq for turn in reader(tmp_path).turns("c1")] == [2]
 
 
 async def test_a_full_disk_is_named_and_recording_goes_on_once_there_is_room(tmp_path: Path) -> None:
