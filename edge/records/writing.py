@@ -26,6 +26,9 @@ ON CONFLICT (call_id) DO UPDATE SET agent = excluded.agent, agent_version = excl
 """
 # A call ends once, however often its record is written.
 INSERT_ENDED = "INSERT INTO ended_calls (call_id) VALUES (?) ON CONFLICT (call_id) DO NOTHING"
+# Written once: a save that hit its deadline is tried again, and may have reached the disk the first time.
+INSERT_TOOL_RUN = "INSERT INTO tool_runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (call_id, seq) DO NOTHING"
+HAS_TRANSFER = "SELECT 1 FROM transfers WHERE call_id = ? AND seq = ?"
 # Upserts and not REPLACE: REPLACE deletes the old row first, and its content with it (ON DELETE CASCADE).
 UPSERT_TURN = """
 INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -72,7 +75,7 @@ class Writer:
                 self._write_turn(record)
             case ToolRunRecord():
                 row = (record.call_id, record.seq, record.tool, to_ms(record.began_at), record.took_ms, record.error)
-                self.connection.execute("INSERT INTO tool_runs VALUES (?, ?, ?, ?, ?, ?)", row)
+                self.connection.execute(INSERT_TOOL_RUN, row)
             case TransferRecord():
                 self._write_transfer(record)
 
@@ -119,6 +122,8 @@ class Writer:
         self.connection.execute(UPSERT_CONTENT, (turn.call_id, turn.seq, turn.subject_id, sealed.key_id, *sealed.texts))
 
     def _write_transfer(self, transfer: TransferRecord) -> None:
+        if self.connection.execute(HAS_TRANSFER, (transfer.call_id, transfer.seq)).get is not None:
+            return  # nor is it entered twice
         subject = self.connection.execute("SELECT subject_id FROM calls WHERE call_id = ?", (transfer.call_id,)).get
         if subject is None:
             raise apsw.ConstraintError("FOREIGN KEY constraint failed: a transfer without its call")

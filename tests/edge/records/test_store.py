@@ -1,6 +1,7 @@
 """The store on real SQLite files: what is acknowledged is on disk, and every failure has a name."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import pytest
 
 from edge.call.ports import HangupCause, TransferOutcome
 from edge.conversation.dialogue import CallOutcome, Citation
+from edge.records.audit import AuditAction, read_entries
 from edge.records.database import DatabaseSettings, database_path
 from edge.records.errors import (
     InvalidTenantError,
@@ -27,6 +29,7 @@ from edge.records.files import TenantFiles
 from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, Transport, TurnRecord, TurnTimings
 from edge.records.store import CallReader, CallStore, StoreSettings
 from edge.records.subjects import SubjectId
+from tests.edge.records.examples import a_transfer
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123_000, tzinfo=UTC)
 SUBJECT = SubjectId("0123456789abcdef0123456789abcdef")
@@ -111,6 +114,18 @@ async def test_a_turn_saved_again_keeps_one_row_with_the_newer_words(tmp_path: P
         for record in (a_call(), a_turn(), heard):
             await store.save(record)
     assert reader(tmp_path).turns("c1") == (heard,)
+
+
+async def test_tool_runs_and_transfers_saved_again_are_there_once(tmp_path: Path) -> None:
+    tool = ToolRunRecord(call_id="c1", tenant="acme", seq=1, tool="crm", began_at=NOON, took_ms=31, error="late")
+    async with CallStore(tmp_path, QUICK) as store:
+        for record in (a_call(), tool, a_transfer(), tool, a_transfer()):
+            await store.save(record)
+    assert reader(tmp_path).tool_runs("c1") == (tool,)
+    assert reader(tmp_path).transfers("c1") == (a_transfer(),)
+    with contextlib.closing(apsw.Connection(str(database_path(tmp_path, "acme")))) as connection:
+        actions = [entry.action for entry in read_entries(connection)]
+    assert actions.count(AuditAction.TRANSFER) == 1
 
 
 async def test_recent_calls_are_newest_first_and_tenants_do_not_mix(tmp_path: Path) -> None:
