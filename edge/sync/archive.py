@@ -5,11 +5,14 @@ import base64
 import hashlib
 import json
 from pathlib import Path
+from typing import Protocol
 
+from nats.aio.client import Client
 from nats.js.api import DeliverPolicy
+from nats.js.client import JetStreamContext
 
 from contract import subjects, uplink_pb2
-from edge.sync.connection import NATS_ERRORS, NatsLink
+from edge.sync.connection import NATS_ERRORS
 from edge.sync.errors import RefusedError
 from edge.sync.jetstream import consuming
 
@@ -17,12 +20,22 @@ _HISTORY_WITHIN_S = 60.0
 # The snapshot's own stream may lag behind the message that names it.
 _APPEARS_WITHIN_S = 20.0
 _APPEARS_LOOK_S = 0.2
+# Between one chunk and the next, which lie on this server or its neighbour's.
+_CHUNK_WITHIN_S = 10.0
+
+
+class Link(Protocol):
+    """A connection to the region's JetStream."""
+
+    @property
+    def client(self) -> Client: ...
+    async def ready(self) -> JetStreamContext: ...
 
 
 class KnowledgeArchive:
     """Reads the mirrored knowledge stream and object store of a region."""
 
-    def __init__(self, link: NatsLink, region: str, *, snapshot_limit_bytes: int) -> None:
+    def __init__(self, link: Link, region: str, *, snapshot_limit_bytes: int) -> None:
         self._link = link
         self._region = region
         self._bucket = subjects.snapshot_bucket(region)
@@ -76,13 +89,17 @@ class KnowledgeArchive:
 
     async def _write(self, nuid: str, size: int, target: Path) -> str:
         digest, written = hashlib.sha256(), 0
+        loop = asyncio.get_running_loop()
         with target.open("wb") as file:
-            async with consuming(
-                self._link.client,
-                subjects.object_stream(self._bucket),
-                subject=f"$O.{self._bucket}.C.{nuid}",
-                policy=DeliverPolicy.ALL,
-            ) as messages:
+            async with (
+                asyncio.timeout(_CHUNK_WITHIN_S) as deadline,
+                consuming(
+                    self._link.client,
+                    subjects.object_stream(self._bucket),
+                    subject=f"$O.{self._bucket}.C.{nuid}",
+                    policy=DeliverPolicy.ALL,
+                ) as messages,
+            ):
                 async for consumed in messages:
                     chunk = consumed.message.data
                     written += len(chunk)
@@ -90,8 +107,10 @@ class KnowledgeArchive:
                         raise RefusedError(uplink_pb2.REFUSAL_DIGEST, "the snapshot is longer than announced")
                     await asyncio.to_thread(file.write, chunk)
                     digest.update(chunk)
-                    if written == size:
+                    # The entry comes after its chunks: what is not here by now was dropped and does not come.
+                    if written == size or consumed.pending == 0:
                         break
+                    deadline.reschedule(loop.time() + _CHUNK_WITHIN_S)
         if written < size:
             raise RefusedError(uplink_pb2.REFUSAL_INCOMPLETE, f"{written} of {size} bytes are here")
         return digest.hexdigest()
