@@ -84,11 +84,21 @@ def _controlplane(deployment: Deployment, machine: StateLayout, hub: RunningHub)
     sections: TomlSections = {
         "hub": {"name": server.node},
         "database": {"path": layout.records / "hub.db"},
-        "nats": {"url": client_url(server), "authority": authority, **own},
+        "nats": {
+            "url": client_url(server),
+            "authority": authority,
+            "server_log": deployment.instance(server).files.log,
+            "monitor": f"http://127.0.0.1:{server.monitor_port}",
+            **own,
+        },
         "admin": {"port": hub.admin_port, "authority": authority, "revoked_file": identities.revoked_file, **own},
         "signing": {"key_file": identities.signing_key_file},
         "inference": {"socket": inference_socket(layout)},
         "metrics": {"port": hub.metrics_port},
+        "replication": {
+            "directory": layout.run / "litestream",
+            **credentials(deployment, server, ServiceRole.LITESTREAM),
+        },
     }
     config = write_toml(layout.run / "hub.toml", sections)
 
