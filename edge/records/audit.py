@@ -6,8 +6,9 @@ what they tell (BEGIN IMMEDIATE: several workers append one after the other), so
 
 A chain alone does not show that its end was cut off. Its end is therefore noted every few seconds in the tenant's key
 database, signed with a key derived from the node's master key (`audit_anchor`): a chain that lacks the noted entry was
-cut, or replaced. What can be cut unseen is what was appended since the last note, at most `ANCHOR_EVERY_S` of it; who
-holds the master key and both files can forge all. Replicas of both databases are the witness against that.
+cut, or replaced; a note that is missing, or that no key of the node signed, was tampered with. What can be cut unseen
+is what was appended since the last note, at most `ANCHOR_EVERY_S` of it; who holds the master key and both files can
+forge all. Replicas of both databases are the witness against that.
 
 The end of a call is entered with digests over its turns, so `verify` also finds a turn that was changed, added or
 removed later. A call that was erased is no fault when its erasure is entered.

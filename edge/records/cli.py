@@ -9,9 +9,10 @@ import click
 
 from edge.records.database import DatabaseSettings, tenants_in
 from edge.records.errors import AuditMissingError
-from edge.records.verification import AuditReport, verify
+from edge.records.verification import AuditReport, Verdict, verify
 
 EXIT_BROKEN = 1
+EXIT_UNVERIFIED = 3  # 2 is wrong usage
 
 
 @click.group()
@@ -28,7 +29,11 @@ def audit() -> None:
 def verify_command(
     records: Path, tenant: str | None, keys: Path | None, master_key: Path | None, as_json: bool
 ) -> None:
-    """Verify the audit chains; exit code 1 when an entry was changed, removed or cut off, or a call was altered."""
+    """Verify the audit chains; exit code 1 when an entry was changed, removed or cut off, or a call was altered.
+
+    Exit code 3 when nothing is broken but whether the end was cut cannot be verified here: the note of the end, or the
+    node's master keys, are missing.
+    """
     settings = DatabaseSettings(keys_directory=keys, master_key_file=master_key)
     tenants = (tenant,) if tenant else tenants_in(records)
     if not tenants:
@@ -39,17 +44,17 @@ def verify_command(
     else:
         for report in reports:
             click.echo(_as_line(report))
-    if not all(report.is_whole for report in reports):
-        sys.exit(EXIT_BROKEN)
+    verdicts = {report.verdict for report in reports}
+    if verdicts != {Verdict.WHOLE}:
+        sys.exit(EXIT_BROKEN if Verdict.BROKEN in verdicts else EXIT_UNVERIFIED)
 
 
 def _as_json(report: AuditReport) -> dict[str, object]:
-    return {**dataclasses.asdict(report), "is_whole": report.is_whole}
+    return {**dataclasses.asdict(report), "is_whole": report.is_whole, "verdict": report.verdict}
 
 
 def _as_line(report: AuditReport) -> str:
-    verdict = "whole" if report.is_whole else "BROKEN"
-    parts = [f"{report.tenant}: {verdict}, {report.entries} entries, anchor {report.anchor.value}"]
+    parts = [f"{report.tenant}: {report.verdict.value}, {report.entries} entries, anchor {report.anchor.value}"]
     if report.anchored_seq is not None:
         parts.append(f"at entry {report.anchored_seq}")
     if report.first_broken is not None:

@@ -7,9 +7,10 @@ A key is committed here before any content that it seals is committed in the rec
 another process's change of the database (a key destroyed) empties that memory before the next group is written.
 """
 
+import hmac
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
@@ -104,18 +105,30 @@ class Keyring:
         return Destroyed(key_ids=tuple(KeyId(str(key)) for key, _ in found), is_overwritten=is_overwritten)
 
     def anchor(self, seq: int, hash_: bytes, is_in_chain: Callable[[int, bytes], bool]) -> bool:
-        """Note how far the audit chain reaches; False, and nothing is noted, if the chain lacks what was noted before.
+        """Note how far the audit chain reaches; False, and nothing is noted, if the older note is gone, was not signed
+        with a key of ours, or names what the chain lacks.
 
-        The older note stays as evidence then.
+        The older note stays as evidence then. The first note of all is made before the first entry.
         """
         with self._writing():
-            for old_seq, old_hash in self._connection.execute("SELECT seq, hash FROM audit_anchor").fetchall():
-                if not isinstance(old_hash, bytes) or not is_in_chain(int(str(old_seq)), old_hash):
+            note = self._connection.execute("SELECT seq, hash, at, master_id, mac FROM audit_anchor").fetchone()
+            if note is None and seq > 0:
+                return False
+            if note is not None:
+                old_seq, old_hash = int(str(note[0])), note[1]
+                if not self._signed(note) or not isinstance(old_hash, bytes) or not is_in_chain(old_seq, old_hash):
                     return False
-                if int(str(old_seq)) >= seq:  # another worker was faster
+                if old_seq >= seq:  # another worker was faster
                     return True
             self.write_anchor(seq, hash_)
         return True
+
+    def _signed(self, note: Sequence[object]) -> bool:
+        seq, hash_, at, master_id, mac = note
+        if not isinstance(hash_, bytes) or not isinstance(mac, bytes) or master_id not in self._masters.keys:
+            return False
+        message = anchor_message(self._tenant, int(str(seq)), hash_, int(str(at)))
+        return hmac.compare_digest(self._masters.sign(str(master_id), message), mac)
 
     def write_anchor(self, seq: int, hash_: bytes) -> None:
         """Note a chain's end whatever was noted before: after a restore, which the chain then tells of."""

@@ -38,14 +38,28 @@ class TenantRecords:
             raise
         trail = AuditTrail(connection=connection, tenant=tenant, actor=actor)
         writer = Writer(connection=connection, tenant=tenant, run=run, keyring=keyring, trail=trail)
-        return cls(writer=writer, keyring=keyring, trail=trail)
+        opened = cls(writer=writer, keyring=keyring, trail=trail)
+        try:
+            opened.begin_chain()
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     @property
     def connection(self) -> apsw.Connection:
         return self.trail.connection
 
+    def begin_chain(self) -> None:
+        """Note that the chain is empty, before its first entry: a note that is missing later was taken away."""
+        if self.trail.head()[0] == 0:
+            self.anchor()
+
     def anchor(self) -> bool:
-        """Note in the key database how far the audit chain reaches; False, and logged, if the chain was cut."""
+        """Note in the key database how far the audit chain reaches.
+
+        False, and logged, if the chain was cut or the older note is not one of ours: that note stays as evidence.
+        """
         seq, digest = self.trail.head()
         is_whole = self.keyring.anchor(seq, digest, self.trail.has)
         if not is_whole:

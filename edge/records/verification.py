@@ -31,8 +31,9 @@ ERASED = "SELECT target FROM audit WHERE action = ?"
 class AnchorState(StrEnum):
     """What the note of the chain's end in the key database says.
 
-    HOLDS: the noted entry is in the chain. CUT: it is not. FORGED: the note's signature is wrong. UNSIGNED: the master
-    key that signed it is not here; the noted entry is in the chain. ABSENT: there is no note.
+    HOLDS: the noted entry is in the chain. CUT: it is not. FORGED: the note's signature is not of a master key of this
+    node. UNSIGNED: there are no master keys here to check it with; the noted entry is in the chain. ABSENT: there is no
+    note, though one is made before the first entry.
     """
 
     HOLDS = "holds"
@@ -40,6 +41,14 @@ class AnchorState(StrEnum):
     FORGED = "forged"
     UNSIGNED = "unsigned"
     ABSENT = "absent"
+
+
+class Verdict(StrEnum):
+    """UNVERIFIED: nothing was found to be wrong, but whether the end was cut cannot be known here."""
+
+    WHOLE = "whole"
+    UNVERIFIED = "cannot be verified here"
+    BROKEN = "BROKEN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +63,14 @@ class AuditReport:
     altered_calls: tuple[str, ...]
 
     @property
+    def verdict(self) -> Verdict:
+        if self.first_broken is not None or self.anchor in {AnchorState.CUT, AnchorState.FORGED} or self.altered_calls:
+            return Verdict.BROKEN
+        return Verdict.WHOLE if self.anchor is AnchorState.HOLDS else Verdict.UNVERIFIED
+
+    @property
     def is_whole(self) -> bool:
-        return (
-            self.first_broken is None
-            and self.anchor not in {AnchorState.CUT, AnchorState.FORGED}
-            and not self.altered_calls
-        )
+        return self.verdict is Verdict.WHOLE
 
 
 def verify(directory: Path, tenant: str, settings: DatabaseSettings) -> AuditReport:
@@ -122,8 +133,10 @@ def _judge(connection: apsw.Connection, tenant: str, note: _Note, master_key: Pa
     message = anchor_message(tenant, note.seq, note.hash, note.at_ms)
     try:
         signature = MasterKeys.load(master_key).sign(note.master_id, message)
-    except (MasterKeyError, KeyError):
+    except MasterKeyError:
         return AnchorState.UNSIGNED
+    except KeyError:  # whoever forges a note can name a key that nobody has
+        return AnchorState.FORGED
     return AnchorState.HOLDS if hmac.compare_digest(signature, note.mac) else AnchorState.FORGED
 
 

@@ -12,6 +12,7 @@ import click
 
 from contract.litestream_config import NatsAccess
 from edge.records.database import DatabaseSettings
+from edge.records.verification import Verdict
 from edge.replication.restore import RestoreOrder, RestoreReport, restore, restore_ledger
 
 EXIT_BROKEN = 1
@@ -81,7 +82,7 @@ def restore_command(  # noqa: PLR0913, PLR0917 - one parameter an option
         print(json.dumps(dataclasses.asdict(report), indent=2))
     else:
         click.echo(_as_text(report, target))
-    if not report.audit.is_whole:
+    if report.audit.verdict is Verdict.BROKEN:
         sys.exit(EXIT_BROKEN)
 
 
@@ -101,14 +102,10 @@ def restore_ledger_command(  # noqa: PLR0913, PLR0917 - one parameter an option
 def _as_text(report: RestoreReport, target: Path) -> str:
     lines = [
         f"{report.tenant} of {report.from_node} restored into {target} in {report.took_s:.1f} s",
-        f"audit: {_verdict(report)}, {report.audit.entries} entries, {report.lost_entries} known to be lost",
+        f"audit: {report.audit.verdict.value}, {report.audit.entries} entries, {report.lost_entries} known to be lost",
     ]
     if report.unreadable_contents:
         lines.append(f"{report.unreadable_contents} turns cannot be read: their key did not come back")
     if not report.is_entered:
         lines.append("content stays sealed, and the restore is not entered: give --master-key")
     return "\n".join(lines)
-
-
-def _verdict(report: RestoreReport) -> str:
-    return "whole" if report.audit.is_whole else "BROKEN"

@@ -137,6 +137,27 @@ async def test_an_anchor_that_was_rewritten_without_the_master_key_is_found(tmp_
 
 
 @pytest.mark.parametrize(
+    ("note", "anchor", "verdict"),
+    [
+        ("UPDATE audit_anchor SET seq = ?, hash = ?, master_id = '0000000000000000'", AnchorState.FORGED, "BROKEN"),
+        ("DELETE FROM audit_anchor WHERE 0 IN (?, ?) OR 1", AnchorState.ABSENT, "cannot be verified here"),
+    ],
+)
+async def test_a_cut_with_a_note_of_no_key_or_none_is_never_whole_even_after_workers_wrote_on(
+    tmp_path: Path, note: str, anchor: AnchorState, verdict: str
+) -> None:
+    await write_calls(tmp_path, "c1", "c2")
+    edit(tmp_path, "DELETE FROM audit WHERE seq > 4; DELETE FROM calls WHERE call_id = 'c2'")
+    with contextlib.closing(apsw.Connection(str(database_path(tmp_path, "acme")))) as connection:
+        head = AuditTrail(connection=connection, tenant="acme", actor="x").head()
+    with contextlib.closing(apsw.Connection(str(key_database_path(tmp_path, "acme", DATABASE)))) as keys:
+        keys.execute(note, head)
+    assert (report(tmp_path).anchor, report(tmp_path).verdict) == (anchor, verdict)
+    await write_calls(tmp_path, "c3")
+    assert (report(tmp_path).anchor, report(tmp_path).verdict) == (anchor, verdict)
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "UPDATE turns SET intent = 'other' WHERE call_id = 'c1' AND seq = 1",

@@ -28,6 +28,14 @@ async def test_a_whole_chain_exits_with_0_and_a_broken_one_with_1(tmp_path: Path
     assert (report["tenant"], report["first_broken"], report["is_whole"]) == ("acme", 2, False)
 
 
+async def test_what_cannot_be_verified_here_exits_with_3(tmp_path: Path) -> None:
+    async with CallStore(tmp_path, StoreSettings()) as store:
+        await store.save(a_call())
+    none = str(tmp_path / "no-master.key")
+    result = CliRunner().invoke(audit, ["verify", "--records", str(tmp_path), "--master-key", none])
+    assert (result.exit_code, "acme: cannot be verified here, " in result.output) == (3, True)
+
+
 def test_a_folder_without_records_is_an_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(audit, ["verify", "--records", str(tmp_path)])
     assert isinstance(result.exception, AuditMissingError)
