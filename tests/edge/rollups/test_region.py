@@ -1,5 +1,5 @@
-"""The ledgers of a region, in any order of calls, cuts, outages and deaths: no caller is a repeat too often, and none is
-missed while the region can be reached."""
+"""The ledgers of a region, in any order of calls, cuts, outages and deaths: no caller is a repeat too often, and none
+is missed while the region can be reached."""
 
 import tempfile
 from collections.abc import Sequence
