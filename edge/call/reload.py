@@ -8,7 +8,8 @@ swapped whole. Prepared audio follows in the background, and what has none yet i
 `<sync>/running/<worker>.json` tells the node agent what this worker runs, or why it refused; the worker holds a lock
 on `<worker>.lock` beside it for as long as it lives. A bundle that cannot be loaded leaves the last good one running.
 Knowledge follows its replica by itself; a tenant whose knowledge cannot be opened keeps its agents of before, and the
-other tenants do not wait for it.
+other tenants do not wait for it. It is named under `missing` and tried again, after twice as long each time; until it
+is served, the bundle does not count as running here.
 
 Tasks: `reload` (this follower), `knowledge` (one an agent, while it is on the roster), `prepared-audio` (at most one,
 replaced by each swap). None ends a call.
@@ -39,6 +40,7 @@ from edge.sync.folder_watch import changes
 log = structlog.get_logger(__name__)
 
 BROKE_LOADER = "call.bundle_broke_loader"
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 
 
 class Loader(Protocol):
@@ -59,7 +61,8 @@ class BundleRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What a worker tells the node agent. `bundle` is 0 before the first.
+    """What a worker tells the node agent. `bundle` is the newest of which all tenants are served, 0 before the first;
+    `missing` are the tenants of a newer one whose knowledge could not be opened yet.
 
     `calls_refused` for want of a slot, since `began_at_ns` (UTC since 1970), when the worker began to count.
     """
@@ -67,6 +70,7 @@ class Running:
     bundle: int = 0
     refused: BundleRefused | None = None
     tenants: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
     knowledge: dict[str, int] = field(default_factory=dict)
     is_audio_prepared: bool = False
     began_at_ns: int = field(default_factory=time.time_ns)
@@ -75,6 +79,8 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LoadedTenant:
+    """`digest` is that of the documents the agents were made of, empty where there are none for want of knowledge."""
+
     digest: str
     agents: tuple[ServedAgent, ...]
 
@@ -106,6 +112,10 @@ class BundleFollower:
         self._prepare = prepare
         self._calls_refused = calls_refused
         self._tenants: dict[str, _LoadedTenant] = {}
+        self._missing: tuple[str, ...] = ()
+        self._retries = 0
+        self._retry_at = 0.0
+        self._swapped = 0
         self._running = Running()
         self._written: Running | None = None
         self._preparing: asyncio.Task[None] | None = None
@@ -145,7 +155,7 @@ class BundleFollower:
         """Bring the roster to the current bundle, if it is another; keep it where that cannot be loaded."""
         while (wanted := self._wanted()) is not None and not self._is_settled(version := int(wanted.name)):
             try:
-                tenants = await self._load(wanted)
+                tenants, missing = await self._load(wanted)
             except _TenantRefusedError as error:
                 self._refuse(BundleRefused(bundle=version, code=error.code, tenant=error.tenant))
             except (BoroughError, OSError) as error:
@@ -153,7 +163,9 @@ class BundleFollower:
                 log.warning("bundle_not_loaded", bundle=version, detail=type(error).__name__)
                 return
             else:
-                self._swap(version, tenants, tasks)
+                self._plan_retry(version, missing)
+                if (version, tenants, missing) != (self._swapped, self._tenants, self._missing):
+                    self._swap(version, tenants, missing, tasks)
 
     def _wanted(self) -> Path | None:
         try:
@@ -163,10 +175,18 @@ class BundleFollower:
 
     def _is_settled(self, version: int) -> bool:
         refused = self._running.refused
-        return version == self._running.bundle or (refused is not None and version == refused.bundle)
+        if refused is not None and version == refused.bundle:
+            return True
+        return version == self._swapped and not (self._missing and time.monotonic() >= self._retry_at)
 
-    async def _load(self, bundle: Path) -> dict[str, _LoadedTenant]:
+    def _plan_retry(self, version: int, missing: tuple[str, ...]) -> None:
+        self._retries = self._retries + 1 if missing and version == self._swapped else 0
+        self._retry_at = time.monotonic() + min(_FIRST_RETRY_S * 2**self._retries, _LONGEST_RETRY_S)
+
+    async def _load(self, bundle: Path) -> tuple[dict[str, _LoadedTenant], tuple[str, ...]]:
+        """Return the tenants to serve, and those of them whose knowledge could not be opened."""
         loaded: dict[str, _LoadedTenant] = {}
+        missing: list[str] = []
         for directory in await asyncio.to_thread(tenant_folders, bundle):
             tenant = directory.name
             digest = await asyncio.to_thread(digest_of, directory)
@@ -174,20 +194,23 @@ class BundleFollower:
             known = self._tenants.get(tenant)
             if known is not None and known.digest == digest:
                 agents = tuple(replace(served, version=version) for served in known.agents)
+                loaded[tenant] = _LoadedTenant(digest=digest, agents=agents)
+            elif (new := await self._load_tenant(directory, version)) is not None:
+                loaded[tenant] = _LoadedTenant(digest=digest, agents=new)
             else:
-                agents = await self._load_tenant(directory, version)
-            loaded[tenant] = _LoadedTenant(digest=digest, agents=agents)
-        return loaded
+                missing.append(tenant)
+                loaded[tenant] = known or _LoadedTenant(digest="", agents=())
+        return loaded, tuple(missing)
 
-    async def _load_tenant(self, directory: Path, version: str) -> tuple[ServedAgent, ...]:
+    async def _load_tenant(self, directory: Path, version: str) -> tuple[ServedAgent, ...] | None:
+        """Return the tenant's agents, None where its knowledge cannot be opened now."""
         try:
             return await self._loader.load(directory, version=version)
         except KnowledgeError as error:
             if isinstance(error, KnowledgeInvalidError):
                 raise _TenantRefusedError(directory.name, error.code) from error
             log.exception("tenant_without_knowledge", tenant=directory.name)
-            known = self._tenants.get(directory.name)
-            return known.agents if known is not None else ()
+            return None
         except DocumentsInvalidError as error:
             raise _TenantRefusedError(directory.name, error.code) from error
         except (BoroughError, OSError):
@@ -197,20 +220,24 @@ class BundleFollower:
             log.exception("bundle_broke_loader", tenant=directory.name)
             raise _TenantRefusedError(directory.name, BROKE_LOADER) from error
 
-    def _swap(self, version: int, tenants: dict[str, _LoadedTenant], tasks: asyncio.TaskGroup) -> None:
-        changed = {name: tenant.digest for name, tenant in tenants.items()}.items() - self._running.tenants.items()
-        self._tenants = tenants
+    def _swap(
+        self, version: int, tenants: dict[str, _LoadedTenant], missing: tuple[str, ...], tasks: asyncio.TaskGroup
+    ) -> None:
+        digests = {name: tenant.digest for name, tenant in tenants.items() if tenant.digest}
+        changed = digests.items() - self._running.tenants.items()
+        self._tenants, self._missing, self._swapped = tenants, missing, version
         self._roster.swap(Roster(tuple(agent for tenant in tenants.values() for agent in tenant.agents)))
         self._running = replace(
             self._running,
-            bundle=version,
+            bundle=self._running.bundle if missing else version,
             refused=None,
             is_audio_prepared=False,
-            tenants={name: tenant.digest for name, tenant in tenants.items()},
+            tenants=digests,
+            missing=missing,
             knowledge=self._knowledge_versions(),
         )
         self._write_running()
-        log.info("bundle_swapped", bundle=version, tenants=len(tenants), changed=len(changed))
+        log.info("bundle_swapped", bundle=version, tenants=len(tenants), changed=len(changed), missing=len(missing))
         self._watch_knowledge(tasks)
         self._start_preparing(tasks)
 

@@ -23,6 +23,8 @@ from edge.call.reception import NO_CAPACITY, refused_for_want_of_a_slot
 from edge.call.reload import BundleFollower
 from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.inference.errors import InferenceUnavailableError
+from edge.knowledge.replica import link_path
+from edge.knowledge.shelf import KnowledgeShelf
 from edge.observability.metrics import CallMetrics
 from edge.speech.prepared import PreparedAudio
 from tests.edge.call.talk import WordsAsAudio
@@ -70,6 +72,7 @@ class Worker:
     models: HashedVectors
     loader: CountingLoader = field(init=False)
     metrics: CallMetrics = field(default_factory=CallMetrics.create)
+    shelf: KnowledgeShelf | None = None
 
     def running(self) -> dict[str, object]:
         state = json.loads((self.directory / "running/calls-1.json").read_text(encoding="utf-8"))
@@ -116,6 +119,7 @@ async def following(worker: Worker) -> AsyncIterator[None]:
             generator=worker.models,
             webhooks=webhooks,
             vectors=worker.directory.parent / "vectors",
+            shelf=worker.shelf,
         )
         worker.loader = CountingLoader(loader)
         follower = BundleFollower(
@@ -209,6 +213,32 @@ async def test_a_bundle_waits_for_the_models_and_is_not_refused_for_them(worker:
         assert worker.running()["refused"] is None
         worker.models.is_away = False
         await worker.until_running(2)
+
+
+async def test_a_tenant_whose_knowledge_cannot_be_opened_is_tried_again_and_nobody_waits_for_it(worker: Worker) -> None:
+    knowledge = worker.directory / "knowledge"
+    knowledge.mkdir()
+    worker.shelf = KnowledgeShelf(knowledge)
+    damaged = link_path(knowledge, SHOP)
+    damaged.write_bytes(b"no database" * 1000)
+    worker.publish(1, BANK, SHOP)
+    async with following(worker):
+        assert (worker.running()["bundle"], worker.running()["missing"]) == (0, [SHOP])
+        assert {served.conversation.agent.tenant for served in worker.roster.current.agents} == {BANK}
+        await worker.until(lambda: worker.loader.asked.count(SHOP) >= 2)
+        damaged.unlink()
+        await worker.until_running(1)
+        assert worker.running()["missing"] == []
+        assert worker.loader.asked.count(BANK) == 1
+        before = worker.roster.current.by_number(SHOP_NUMBER)
+        damaged.write_bytes(b"no database" * 1000)
+        worker.publish(2, BANK, SHOP, edit=new_greeting)
+        await worker.until(lambda: worker.running()["missing"] == [SHOP])
+        assert worker.running()["bundle"] == 1
+        assert worker.roster.current.by_number(SHOP_NUMBER).conversation is before.conversation
+        damaged.unlink()
+        await worker.until_running(2)
+        assert worker.roster.current.by_number(SHOP_NUMBER).version.startswith("2-")
 
 
 async def test_new_texts_get_their_audio_after_the_swap(worker: Worker) -> None:
