@@ -7,7 +7,9 @@ REGION_PATTERN = r"[a-z][a-z0-9-]{0,30}[a-z0-9]"
 NODE_PATTERN = r"[a-z][a-z0-9-]{0,30}[a-z0-9]"
 # Tenants, agents, intents, flows, policies, reasons: as in documents.
 NAME_PATTERN = r"[a-z][a-z0-9_-]{0,59}"
-VERSION_PATTERN = r"[0-9a-z.-]{1,40}"
+# Versions of this product, as packages number them.
+RELEASE_PATTERN = r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}((a|b|rc|\.dev|\.post)[0-9]{1,3})?"
+BUNDLE_VERSION_PATTERN = r"[0-9]{1,6}"
 
 _NAME = re.compile(NAME_PATTERN)
 _REGION = re.compile(REGION_PATTERN)

@@ -1,8 +1,9 @@
-"""How rollup entries add up (uplink.proto, Entry): the same sum at a node that coarsens them and at the hub.
+"""How rollups are named, and how their entries add up (uplink.proto, Entry): the same at nodes and at the hub.
 
 Driven by the message's own description, so that a field which is added to it cannot be forgotten here.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,17 @@ from google.protobuf.message import Message
 
 from contract.sketch import LatencySketch
 from contract.uplink_pb2 import Calls, Entry, Sketch, Turns
+
+# Digits of the sequence after those of the subject, which six bytes of a digest fill.
+_SEQ_DIGITS = 16
+_SUBJECT_DIGITS = 15
+_SUBJECT_BYTES = 6
+
+
+def message_id(subject: str, seq: int) -> str:
+    """Names a rollup for the duplicate window of the hub's stream, and says nothing but its subject and sequence."""
+    of_subject = int.from_bytes(hashlib.sha256(subject.encode()).digest()[:_SUBJECT_BYTES])
+    return f"{of_subject:0{_SUBJECT_DIGITS}d}{seq:0{_SEQ_DIGITS}d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

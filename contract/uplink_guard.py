@@ -14,7 +14,8 @@ from typing import TypeVar
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from contract.names import NAME_PATTERN, NODE_PATTERN, REGION_PATTERN, VERSION_PATTERN
+from contract.alarms import AlarmCode
+from contract.names import BUNDLE_VERSION_PATTERN, NAME_PATTERN, NODE_PATTERN, REGION_PATTERN, RELEASE_PATTERN
 from contract.sketch import BINS, CONFIDENCE_BINS, FIRST_BIN, LARGEST_VALUE, LAST_BIN
 
 _M = TypeVar("_M", bound=Message)
@@ -25,25 +26,25 @@ MAX_DIGITS = 6
 MAX_COUNT = 100_000_000
 MAX_ENTRIES = 20_000
 MAX_KNOWLEDGE = 10_000
-MAX_ALARMS = 64
+MAX_ALARMS = len(AlarmCode)
 MAX_REASONS = 256
 MAX_TURN_NUMBER = 10_000
 # 2020 to 2100.
 _FIRST_MS, _LAST_MS = 1_577_836_800_000, 4_102_444_800_000
 _MS_A_MINUTE = 60_000
-# The only header a message may have: it tells the hub's server that a message was sent twice.
+# The only header a message may have, and rollups only: it tells the hub's server that a message was sent twice.
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
-_MESSAGE_ID = re.compile(r"[a-z0-9-]{1,64}")
 # Added by the hub's server where a message passes its wall.
 _SERVER_HEADERS = frozenset({"Nats-Request-Info"})
 
+_ALARMS = frozenset(AlarmCode)
 _DOCUMENT_KINDS = frozenset({"", "Tenant", "Agent", "Flow", "Policy", "Region"})
 _NAME = re.compile(NAME_PATTERN)
 _TEXTS: Mapping[str, re.Pattern[str]] = {
     "region": re.compile(REGION_PATTERN),
     "node": re.compile(NODE_PATTERN),
-    "agent_version": re.compile(VERSION_PATTERN),
-    "release": re.compile(VERSION_PATTERN),
+    "agent_version": re.compile(BUNDLE_VERSION_PATTERN),
+    "release": re.compile(RELEASE_PATTERN),
 }
 _MAY_BE_EMPTY = frozenset({"intent", "tenant", "agent", "agent_version", "release", "document_name"})
 _LONGEST: Mapping[str, int] = {
@@ -90,12 +91,12 @@ def check_sender(message: Message, region: str, node: str) -> list[str]:
     ]
 
 
-def check_headers(headers: Mapping[str, str] | None) -> list[str]:
-    """Headers carry text as well as any field."""
+def check_headers(headers: Mapping[str, str] | None, message_id: str | None = None) -> list[str]:
+    """Headers carry text as well as any field; so a message id must be the one that the hub would give itself."""
     problems = []
     for name, value in (headers or {}).items():
         if name == MESSAGE_ID_HEADER:
-            if _MESSAGE_ID.fullmatch(value) is None:
+            if value != message_id:
                 problems.append("the message id is none of ours")
         elif name not in _SERVER_HEADERS:
             problems.append("has a header that is none of ours")
@@ -202,6 +203,9 @@ def _string(name: str, value: str, where: str) -> Iterator[str]:
     if name == "document_kind":
         if value not in _DOCUMENT_KINDS:
             yield f"{where}: no kind of document"
+    elif name == "alarms":
+        if value not in _ALARMS:
+            yield f"{where}: no alarm"
     elif value or name not in _MAY_BE_EMPTY:
         yield from _text(value, where, _TEXTS.get(name, _NAME))
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from contract import uplink_guard
 from contract.builtin_names import BUILTIN_INTENTS, BUILTIN_REASONS, OTHER
+from contract.rollups import message_id
 from contract.sketch import SMALLEST_VALUE, count_of, upper_edge
+from contract.subjects import rollup as rollup_subject
 from contract.uplink_pb2 import Calls, Entry, Rollup, Sketch, Turns
 from controlplane.rollups.ports import KnownNames
 
@@ -45,7 +47,8 @@ class Arrived:
 def read_rollup(arrived: Arrived, names: KnownNames) -> tuple[Rollup, list[str]]:
     """The rollup, and everything that is wrong with it; refuse it if that is anything."""
     rollup, problems = uplink_guard.read(Rollup, arrived.payload)
-    problems = problems + uplink_guard.check_headers(arrived.headers)
+    named = message_id(rollup_subject(arrived.region, arrived.node), rollup.seq)
+    problems = problems + uplink_guard.check_headers(arrived.headers, named)
     if not problems:
         problems = uplink_guard.check_sender(rollup, arrived.region, arrived.node)
     if not problems:

@@ -3,42 +3,26 @@
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
+from contract.alarms import AlarmCode
+
 log = structlog.get_logger(__name__)
 
-HUB_UNREACHABLE = "hub_unreachable"
-LINK_STALLED = "link_stalled"
-CONFIG_STALE = "config_stale"
-KNOWLEDGE_STALE = "knowledge_stale"
-CONFIG_REFUSED = "config_refused"
-KNOWLEDGE_REFUSED = "knowledge_refused"
-WORKERS_BEHIND = "workers_behind"
-WORKERS_MISSING = "workers_missing"
-ROLLUPS_WAITING = "rollups_waiting"
-ROLLUPS_COARSE = "rollups_coarse"
-NATS_DOWN = "nats_down"
-BORDER_REFUSED = "border_refused"
-REPLICATION_STALLED = "replication_stalled"
-DISK_LOW = "disk_low"
-DISK_CRITICAL = "disk_critical"
-DISK_FULL = "disk_full"
-ALL = (
-    HUB_UNREACHABLE,
-    LINK_STALLED,
-    CONFIG_STALE,
-    KNOWLEDGE_STALE,
-    CONFIG_REFUSED,
-    KNOWLEDGE_REFUSED,
-    WORKERS_BEHIND,
-    WORKERS_MISSING,
-    ROLLUPS_WAITING,
-    ROLLUPS_COARSE,
-    NATS_DOWN,
-    BORDER_REFUSED,
-    REPLICATION_STALLED,
-    DISK_LOW,
-    DISK_CRITICAL,
-    DISK_FULL,
-)
+HUB_UNREACHABLE = AlarmCode.HUB_UNREACHABLE
+LINK_STALLED = AlarmCode.LINK_STALLED
+CONFIG_STALE = AlarmCode.CONFIG_STALE
+KNOWLEDGE_STALE = AlarmCode.KNOWLEDGE_STALE
+CONFIG_REFUSED = AlarmCode.CONFIG_REFUSED
+KNOWLEDGE_REFUSED = AlarmCode.KNOWLEDGE_REFUSED
+WORKERS_BEHIND = AlarmCode.WORKERS_BEHIND
+WORKERS_MISSING = AlarmCode.WORKERS_MISSING
+ROLLUPS_WAITING = AlarmCode.ROLLUPS_WAITING
+ROLLUPS_COARSE = AlarmCode.ROLLUPS_COARSE
+NATS_DOWN = AlarmCode.NATS_DOWN
+BORDER_REFUSED = AlarmCode.BORDER_REFUSED
+REPLICATION_STALLED = AlarmCode.REPLICATION_STALLED
+DISK_LOW = AlarmCode.DISK_LOW
+DISK_CRITICAL = AlarmCode.DISK_CRITICAL
+DISK_FULL = AlarmCode.DISK_FULL
 
 
 class Alarms:
@@ -46,21 +30,21 @@ class Alarms:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._gauge = Gauge("borough_alarm", "1 while the alarm is raised", ("code",), registry=registry)
-        self._raised: dict[str, None] = {}
-        for code in ALL:
+        self._raised: dict[AlarmCode, None] = {}
+        for code in AlarmCode:
             self._gauge.labels(code=code).set(0)
 
     def raise_(self, code: str) -> None:
-        """Raise an alarm; logged when it is new."""
+        """Raise an alarm; logged when it is new. Raises ValueError for a code that the hub would refuse."""
         if code not in self._raised:
-            self._raised[code] = None
+            self._raised[AlarmCode(code)] = None
             self._gauge.labels(code=code).set(1)
             log.warning("alarm_raised", code=code)
 
     def clear(self, code: str) -> None:
         """Take an alarm back; logged when it was raised."""
         if code in self._raised:
-            del self._raised[code]
+            del self._raised[AlarmCode(code)]
             self._gauge.labels(code=code).set(0)
             log.info("alarm_cleared", code=code)
 
@@ -71,6 +55,6 @@ class Alarms:
         else:
             self.clear(code)
 
-    def raised(self) -> tuple[str, ...]:
+    def raised(self) -> tuple[AlarmCode, ...]:
         """The codes that are raised, oldest first."""
         return tuple(self._raised)

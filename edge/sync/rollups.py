@@ -1,7 +1,6 @@
 """Rollups: counted every minute, on disk until the hub has stored them, sent at a bounded rate."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from contract.errors import BoroughError
+from contract.rollups import message_id
 from contract.uplink_pb2 import Capacity
 from edge.rollups.assembling import busiest
 from edge.rollups.reading import NOT_TOLD, Batch
@@ -26,9 +26,6 @@ from edge.sync.uplink import Uplink
 log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
-# Digits of the sequence (it starts with milliseconds since 1970) after fifteen of the node: a number unique in the
-# hub's stream, as the border allows nothing else.
-_SEQ_DIGITS = 16
 Value = TypeVar("Value")
 
 
@@ -130,16 +127,12 @@ class RollupShipping:
                 log.warning("rollups_not_read", detail=type(error).__name__)
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    def message_id(self, seq: int) -> str:
-        """Names a rollup for the hub's duplicate window, in digits only."""
-        name = hashlib.sha256(self._subject.encode()).digest()[:6]
-        return f"{int.from_bytes(name):015d}{seq:0{_SEQ_DIGITS}d}"
-
     async def _send_waiting(self) -> None:
         """Send until nothing waits or the hub does not answer."""
         while waiting := await self._look():
             for seq, payload in waiting:
-                if not await self._uplink.stored(self._subject, payload, message_id=self.message_id(seq)):
+                name = message_id(self._subject, seq)
+                if not await self._uplink.stored(self._subject, payload, message_id=name):
                     return
                 await self._in_thread(partial(self._ledger.confirm, seq))
                 self._metrics.rollups_sent.inc()

@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.alarms import AlarmCode
 from contract.uplink_guard import MAX_COUNT, check, check_headers, check_ping, check_sender, read
 from contract.uplink_pb2 import REFUSAL_DOCUMENT, SUBJECT_BUNDLE, Ack, Entry, Health, KnowledgeVersion, Rollup, Sketch
 
@@ -102,6 +103,10 @@ SMUGGLED: dict[str, Message] = {
     "unknown field inside": _with_unknown_inside(),
     "text as alarm": Health(region="in-south", node="in-south-1", alarms=[TEXT]),
     "many alarms": _many_alarms(),
+    "words as alarm": Health(region="in-south", node="in-south-1", alarms=["my-card-was-stolen"]),
+    "words as release": Health(region="in-south", node="in-south-1", release="i-live-at-baker-street"),
+    "words in a release": Health(region="in-south", node="in-south-1", release="1.0bakerstreet"),
+    "words as version": _entry(lambda entry: setattr(entry, "agent_version", "jane-smith")),
     "text as release": Health(region="in-south", node="in-south-1", release=TEXT),
     "text as knowledge": Health(region="in-south", node="in-south-1", knowledge=[KnowledgeVersion(tenant=TEXT)]),
     "text as document": Ack(region="in-south", node="in-south-1", document_name=TEXT),
@@ -150,9 +155,19 @@ def test_a_count_as_large_as_a_month_of_calls_passes() -> None:
 def test_headers_are_refused_but_for_the_message_id() -> None:
     """A header carries text as well as any field."""
     assert check_headers(None) == []
-    assert check_headers({"Nats-Msg-Id": "in-south-1-42", "Nats-Request-Info": "{}"}) == []
+    assert check_headers({"Nats-Msg-Id": "42", "Nats-Request-Info": "{}"}, "42") == []
     assert check_headers({"X-Note": TEXT}) == ["has a header that is none of ours"]
-    assert check_headers({"Nats-Msg-Id": TEXT}) == ["the message id is none of ours"]
+    assert check_headers({"Nats-Msg-Id": "my-name-is-jane"}, "42") == ["the message id is none of ours"]
+    assert check_headers({"Nats-Msg-Id": "42"}) == ["the message id is none of ours"]
+
+
+def test_every_alarm_and_every_form_of_a_release_passes() -> None:
+    """A health message that the guard does not let pass makes a node look silent."""
+    for release in ("0.1.0", "12.3", "1.0.0rc1", "2.0.0.post1", "1.4.0.dev12", ""):
+        health = _health()
+        health.release = release
+        health.alarms[:] = list(AlarmCode)
+        assert check(health) == []
 
 
 def test_a_message_must_name_its_sender() -> None:

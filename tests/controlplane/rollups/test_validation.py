@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.rollups import coarsened
+from contract.rollups import coarsened, message_id
+from contract.subjects import rollup as rollup_subject
 from contract.uplink_pb2 import Rollup
 from controlplane.rollups.validation import Arrived, read_rollup
 from edge.rollups.cut import count
@@ -133,4 +134,10 @@ def test_fields_that_the_type_does_not_know_are_refused() -> None:
 def test_a_header_with_words_and_a_payload_that_is_no_rollup_are_refused() -> None:
     assert problems_of(some_rollup(), headers={"Note": WORDS}) != []
     assert problems_of(some_rollup(), b"\xff\xff words") != []
-    assert problems_of(some_rollup(), headers={"Nats-Msg-Id": "123-1"}) == []
+
+
+def test_a_rollup_has_the_message_id_that_the_hub_would_give_it() -> None:
+    subject = rollup_subject("in-south", "in-south-1")
+    assert problems_of(some_rollup(seq=3), headers={"Nats-Msg-Id": message_id(subject, 3)}) == []
+    for other in ("i-live-in-baker-street", "123-1", message_id(subject, 4), message_id("up.x.rollup.y", 3)):
+        assert problems_of(some_rollup(seq=3), headers={"Nats-Msg-Id": other}) != []
