@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -40,7 +42,7 @@ def replicated_hub(network: Network, directory: Path) -> Hub:
         directory,
         f"tls://127.0.0.1:{network.hub.client_port}",
         f'authority = "{store.authority_file}"\n{files(ServiceRole.CONTROLPLANE)}',
-        files(ServiceRole.LITESTREAM),
+        f"stalled_after_s = 2\n{files(ServiceRole.LITESTREAM)}",
     )
 
 
@@ -175,13 +177,44 @@ async def test_an_older_disk_is_set_aside_and_its_own_is_kept(tmp_path: Path) ->
         assert (await verify_audit(hub, "hub-1")).count("database.restored") == 2
 
 
+@pytest.mark.timeout(120)
+async def test_a_litestream_that_stands_still_is_an_alarm_and_one_that_dies_is_started_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as (_, operator):
+        hub = operator.hub
+        await replicated(hub, "hub-1")
+        frozen = litestream_of(hub, "hub-1")
+        os.kill(frozen, signal.SIGSTOP)
+        assert await operator.apply(1, "hub-1")
+
+        async def is_alarmed() -> bool:
+            return (await metrics_of(hub, "hub-1"))['borough_hub_alarm{code="replication_stalled"}'] == 1
+
+        await eventually(is_alarmed, within_s=20)
+        os.kill(frozen, signal.SIGKILL)
+        await replicated(hub, "hub-1")
+        assert litestream_of(hub, "hub-1") != frozen
+        assert not await is_alarmed()
+
+
+def litestream_of(hub: Hub, instance: str) -> int:
+    """The process that has this instance's settings."""
+    config = f"{hub.disk(instance)}/litestream/litestream.yml"
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if config in (process / "cmdline").read_bytes().decode().split("\0"):
+                return int(process.name)
+    raise AssertionError("it does not run")
+
+
+async def metrics_of(hub: Hub, instance: str) -> dict[str, float]:
+    _, metrics = await fetch(hub, instance, "metrics")
+    pairs = (line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
 async def replicated(hub: Hub, instance: str) -> None:
     async def is_so() -> bool:
-        _, metrics = await fetch(hub, instance, "metrics")
-        values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
-        return (
-            float(values["borough_hub_replication_files"]) > 0
-            and float(values["borough_hub_replication_lag_seconds"]) == 0
-        )
+        values = await metrics_of(hub, instance)
+        return values["borough_hub_replication_files"] > 0 and values["borough_hub_replication_lag_seconds"] == 0
 
     await eventually(is_so, within_s=20)
