@@ -32,6 +32,8 @@ from edge.knowledge.errors import KnowledgeDamagedError, KnowledgeRefusedError
 log = structlog.get_logger(__name__)
 
 BUSY_TIMEOUT_MS = 2000
+# What shows that the file itself is bad; everything else may pass, and the file stays.
+_DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
 # Nothing that the hub makes is larger.
 LARGEST_DELTA_BYTES = 256 * 2**20
 _DIGEST_BYTES = 32
@@ -48,28 +50,35 @@ class KnowledgeReplica:
         return tuple(sorted(path.stem for path in self._directory.glob("*.db") if is_name(path.stem)))
 
     def version(self, tenant: str) -> AppliedVersion | None:
-        """Return what runs, None if the tenant has none here. Raises KnowledgeDamagedError, having set it aside."""
+        """Return what runs, None if the tenant has none here.
+
+        Raises KnowledgeDamagedError, having set it aside, and KnowledgeRefusedError where it cannot be read just now.
+        """
         path = link_path(self._directory, tenant)
         if not path.exists():
             return None
         try:
-            with contextlib.closing(open_reader(path)) as connection:
+            with _refusing(), contextlib.closing(open_reader(path)) as connection:
                 return database.applied_version(connection)
-        except (apsw.Error, OSError) as error:
+        except _DAMAGE as error:
             raise self._set_aside(tenant, str(error)) from error
 
     def examine(self) -> tuple[KnowledgeDamagedError, ...]:
         """Read every replica whole, as a node does when it starts, and bring it up to the form of this release.
 
-        Returns what was damaged and therefore set aside; these tenants need a snapshot again.
+        Returns what was damaged and therefore set aside; these tenants need a snapshot again. What cannot be read just
+        now, for want of disk for example, stays.
         """
         damaged: list[KnowledgeDamagedError] = []
         for tenant in self.tenants():
-            self._tidy(tenant)
             try:
+                self._tidy(tenant)
                 problem = self._problem(tenant)
-            except (apsw.Error, OSError, DecodeError, ValueError) as error:
+            except (*_DAMAGE, DecodeError, ValueError) as error:
                 problem = str(error) or type(error).__name__
+            except (apsw.Error, KnowledgeRefusedError, OSError) as error:
+                log.warning("knowledge_not_examined", tenant=tenant, detail=type(error).__name__)
+                continue
             if problem is not None:
                 damaged.append(self._set_aside(tenant, problem))
         return tuple(damaged)
@@ -286,10 +295,10 @@ def _apply(connection: apsw.Connection, manifest: KnowledgeManifest, delta: Delt
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """Turn what the disk says into a refusal."""
+    """Turn what the disk says into a refusal, and a file that another has locked too."""
     try:
         yield
-    except (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
+    except (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.BusyError) as error:
         raise _no_space(str(error)) from error
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}:
@@ -299,7 +308,7 @@ def _refusing() -> Iterator[None]:
 
 def _no_space(message: str) -> KnowledgeRefusedError:
     hint = "Make room on the node's disk; the version that runs stays."
-    return KnowledgeRefusedError(Refusal.REFUSAL_NO_SPACE, f"the replica cannot be written: {message}", hint=hint)
+    return KnowledgeRefusedError(Refusal.REFUSAL_NO_SPACE, f"the replica cannot be used: {message}", hint=hint)
 
 
 @contextlib.contextmanager

@@ -172,7 +172,7 @@ class KnowledgeSync:
         for tenant in await asyncio.to_thread(self.replica.tenants):
             try:
                 await self._read_version(tenant)
-            except KnowledgeDamagedError:
+            except (KnowledgeDamagedError, KnowledgeRefusedError):
                 continue
 
     async def _read_version(self, tenant: str) -> AppliedVersion | None:

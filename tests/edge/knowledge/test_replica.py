@@ -1,5 +1,6 @@
 """A replica takes whole snapshots and deltas that follow, refuses everything else, and keeps its last good version."""
 
+import contextlib
 import os
 import random
 import signal
@@ -317,6 +318,28 @@ def test_a_full_disk_leaves_the_last_good_version(tmp_path: Path) -> None:
         assert replica.examine() == ()
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_what_cannot_be_read_on_a_full_disk_is_not_damaged(small_disk: Path, tmp_path: Path) -> None:
+    """A reader needs room for its shared memory; without it the file stays and is read again later."""
+    folder = small_disk / "knowledge"
+    replica = KnowledgeReplica(folder)
+    replica.apply_snapshot(*make_snapshot(tmp_path, [an_item(name) for name in NAMES], version=1))
+    for journal in (*folder.glob("*-shm"), *folder.glob("*-wal")):
+        journal.unlink()
+    with (small_disk / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+        while other.write(bytes(1024)):
+            pass
+    assert replica.examine() == ()
+    with pytest.raises(KnowledgeRefusedError) as raised:
+        replica.version(TENANT)
+    assert raised.value.refusal == Refusal.REFUSAL_NO_SPACE
+    delta = make_delta([an_item("fern")], version=2, items=6)
+    assert refusal_of(lambda: replica.apply_delta(*delta)) == Refusal.REFUSAL_NO_SPACE
+    (small_disk / "other").unlink()
+    assert replica.examine() == ()
+    replica.apply_delta(*delta)
+    assert set(items_in(replica, folder)) == {*NAMES, "fern"}
 
 
 APPLY_FOREVER = """
