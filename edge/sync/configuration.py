@@ -88,8 +88,17 @@ class ConfigSync:
         except OSError:
             return False
 
+    def _running(self) -> int:
+        """The version that a newer one must exceed; one less where the current one is damaged and may come again."""
+        current = self.folder.current()
+        try:
+            is_sound = self.reader.open(self.folder.message(current), newer_than=current - 1).version == current
+        except (OSError, RefusedError):
+            is_sound = False
+        return current if is_sound else max(current - 1, 0)
+
     def _install(self, payload: bytes) -> CheckedBundle:
-        bundle = self.reader.open(payload, newer_than=self.folder.current())
+        bundle = self.reader.open(payload, newer_than=self._running())
         known = self.rollout.refused.get(bundle.version)
         if known is not None:
             raise known

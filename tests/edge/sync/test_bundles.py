@@ -204,6 +204,20 @@ async def test_a_node_whose_newest_bundle_is_damaged_starts_with_the_one_before(
     assert again.folder.current() == 1
 
 
+async def test_a_damaged_bundle_with_none_before_it_is_taken_again(tmp_path: Path) -> None:
+    hub = SigningHub()
+    node = node_in(tmp_path, hub)
+    message = hub.bundle(5)
+    await node.receive(message)
+    (node.folder.bundles / "5/bundle.pb").write_bytes(message[:-7])
+    again = node_in(tmp_path, hub)
+    assert again.folder.recover(again.config.reader) == 0
+    assert (await again.receive(hub.bundle(4))).refusal == uplink_pb2.REFUSAL_REPLAYED
+    ack = await again.receive(message)
+    assert (ack.version, ack.refusal) == (5, uplink_pb2.REFUSAL_UNSPECIFIED)
+    assert again.folder.message(5) == message
+
+
 async def test_a_bundle_that_a_worker_cannot_serve_is_taken_back(node: Node) -> None:
     await node.receive(node.hub.bundle(1))
     with living_worker(node.folder.running) as tell:
