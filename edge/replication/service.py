@@ -24,6 +24,7 @@ from edge.replication.databases import NodeDatabase, databases_in
 from edge.replication.litestream import Litestream, find_litestream
 from edge.replication.settings import ReplicationSettings
 from edge.replication.watch import FEED_ERRORS, AlarmBoard, ReplicationWatch
+from edge.sync.connection import raise_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +86,7 @@ class ReplicationService:
                     tasks.create_task(litestream.run(), name=f"replication:{group}")
                 self._heal()
                 await self.watch.sweep()
+                raise_if_cancelled()
                 await asyncio.sleep(DISCOVER_EVERY_S)
 
     def _make_folders(self, folder: Path) -> None:

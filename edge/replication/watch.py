@@ -24,6 +24,7 @@ from edge.records.database import DatabaseSettings, open_reader
 from edge.replication.databases import NodeDatabase, databases_in
 from edge.replication.feed import ReplicaFeed
 from edge.replication.lag import ReplicaLag
+from edge.sync.connection import raise_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +97,7 @@ class ReplicationWatch:
         try:
             while True:
                 await self.look()
+                raise_if_cancelled()
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
             for watched in self._watched.values():

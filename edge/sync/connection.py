@@ -23,6 +23,17 @@ _PING_INTERVAL_S = 5
 NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError)
 
 
+def raise_if_cancelled() -> None:
+    """Makes a cancellation count that nats-py swallowed: for every round of an endless loop. Raises CancelledError.
+
+    It uses Python 3.11's `asyncio.wait_for` for every request, which returns its result and forgets a cancellation
+    that comes with it (python/cpython#86296).
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class NatsLink:
     """One user's connection; its JetStream is the region's."""
 
@@ -77,6 +88,7 @@ class NatsLink:
                 disconnected_cb=self._disconnected,
                 reconnected_cb=self._reconnected,
             )
+            raise_if_cancelled()
             self._connected.set()
             log.info("nats_connected", link=self.name)
             await asyncio.Event().wait()

@@ -180,6 +180,27 @@ def destroy(records: Path) -> Destroyed:
         return opened.destroy_key(ANNA)
 
 
+@pytest.mark.parametrize("step", ["look", "sweep"])
+async def test_a_cancellation_that_nats_swallowed_still_ends_the_service(
+    tmp_path: Path, server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    service = ReplicationService(settings(tmp_path, server, tmp_path / "records"), client.jetstream(), Board())
+    waiting = asyncio.Event()
+
+    async def swallow() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            waiting.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(service.watch, step, swallow)
+    async with asyncio.timeout(20.0), asyncio.TaskGroup() as tasks:
+        running_service = tasks.create_task(service.run())
+        await waiting.wait()
+        running_service.cancel()
+        done, _ = await asyncio.wait([running_service], timeout=5.0)
+        assert done == {running_service}
+
+
 async def test_what_was_never_replicated_is_named(tmp_path: Path, server: Server, client: Client) -> None:
     with pytest.raises(ReplicaMissingError):
         await restore(order(server, tmp_path / "to"))
