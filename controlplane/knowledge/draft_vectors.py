@@ -1,4 +1,4 @@
-"""The vectors of drafts: made once for each text and model, stored, and put to the items when a version is made."""
+"""The vectors of items: made once for each text and model, stored, and put to the items when a version is made."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -14,6 +14,9 @@ from controlplane.knowledge.embedding import Embedder
 
 _PART_ITEMS = 2000
 _EMBEDDED_AT_ONCE = 512
+
+_Part = list[tuple[store.ItemKey, bytes]]
+_ReadPart = Callable[[apsw.Connection, str, store.ItemKey, int], _Part]
 
 
 class DraftVectors:
@@ -35,9 +38,18 @@ class DraftVectors:
 
     async def parts(self, tenant: str) -> AsyncIterator[list[bytes]]:
         """Yield the bodies of the draft; the tenant's lock keeps it as it is meanwhile."""
+        async for part in self._walk(store.draft_part, tenant):
+            yield part
+
+    async def published_parts(self, tenant: str) -> AsyncIterator[list[bytes]]:
+        """Yield the bodies of the newest version; the tenant's lock keeps it as it is meanwhile."""
+        async for part in self._walk(store.published_part, tenant):
+            yield part
+
+    async def _walk(self, read: _ReadPart, tenant: str) -> AsyncIterator[list[bytes]]:
         last = ("", "")
         while True:
-            part = await self._database.read(_part_reader(tenant, last))
+            part = await self._database.read(_part_reader(read, tenant, last))
             if not part:
                 return
             last = part[-1][0]
@@ -62,8 +74,8 @@ def _texts(packed: Iterable[bytes]) -> dict[bytes, str]:
     return {text_digest(text): text for body in packed for text in texts_in(body)}
 
 
-def _part_reader(tenant: str, after: store.ItemKey) -> Callable[[apsw.Connection], list[tuple[store.ItemKey, bytes]]]:
-    return lambda connection: store.draft_part(connection, tenant, after, _PART_ITEMS)
+def _part_reader(read: _ReadPart, tenant: str, after: store.ItemKey) -> Callable[[apsw.Connection], _Part]:
+    return lambda connection: read(connection, tenant, after, _PART_ITEMS)
 
 
 def _vector_writer(model: str, made: Mapping[bytes, Vector]) -> Callable[[apsw.Connection], None]:

@@ -3,6 +3,9 @@
 A version goes to each region as a delta to the version before, or as a snapshot: the first, when asked for, when more
 than a fifth of the items changed, when the model changed, or when a region missed a version. Version, history and
 messages are stored in one transaction, so that a crash before sending loses nothing.
+
+What the hub sends by itself, because NATS or the database lost something, is what was published last: a draft goes out
+only when somebody publishes it.
 """
 
 import asyncio
@@ -23,6 +26,7 @@ from controlplane.admin.callers import Caller, Role
 from controlplane.audit import append_entry
 from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
+from controlplane.errors import ControlPlaneError, LeaseLostError
 from controlplane.knowledge import store
 from controlplane.knowledge.content import (
     SnapshotFile,
@@ -99,7 +103,7 @@ class TenantStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What a version is made from."""
+    """What a version is made from: the draft, or again what was published last."""
 
     tenant: str
     changes: list[ItemChange]
@@ -107,6 +111,12 @@ class _Plan:
     newest: KnowledgeVersion | None
     model: str
     versions: Mapping[str, tuple[int, int]]
+    is_published: bool = False
+
+    @property
+    def running(self) -> int:
+        """The newest version; 0 before the first."""
+        return self.newest.version if self.newest is not None else 0
 
 
 class KnowledgeLibrary:
@@ -136,11 +146,16 @@ class KnowledgeLibrary:
             try:
                 await self._publisher.publish_waiting()
                 if not is_reconciled:
-                    await self._reconcile()
-                    is_reconciled = True
-            except (NatsError, TimeoutError, KnowledgeNotSentError) as error:
+                    is_reconciled = await self._reconcile()
+            except LeaseLostError:
+                raise
+            except (NatsError, ControlPlaneError, OSError) as error:
                 log.warning("knowledge_publish_failed", error=type(error).__name__)
                 wait_s = RETRY_AFTER_S
+            for tenant in self._publisher.lost:
+                async with self._locks[tenant]:
+                    if tenant in self._publisher.lost:  # not mended meanwhile
+                        await self._reissue(tenant)
             raise_if_cancelled()
             await asyncio.sleep(wait_s)
 
@@ -235,44 +250,44 @@ class KnowledgeLibrary:
 
         return await self._database.read(read)
 
-    async def _publish(
-        self, tenant: str, caller: Caller, action: str, *, snapshot: bool = False, after: int = 0
-    ) -> Published:
-        regions = tuple(self._regions_of(tenant))
-        if not regions:
-            raise KnowledgeNowhereError(f"no region serves {tenant}")
+    async def _publish(self, tenant: str, caller: Caller, action: str, *, snapshot: bool = False) -> Published:
+        regions = self._served(tenant)
         plan = await self._database.read(lambda connection: _plan(connection, tenant))
         if not plan.items:
             raise KnowledgeNotFoundError(f"the draft of {tenant} holds no items")
-        running = plan.newest.version if plan.newest is not None else 0
-        has_all = all(plan.versions.get(region, (0, 0))[0] == running for region in regions)
-        if running and not plan.changes and has_all and not snapshot:
-            return Published(version=running, is_snapshot=False, content_bytes=0, regions=())
-        version = KnowledgeVersion(
-            version=max(running, after) + 1,
-            created_at_ms=time.time_ns() // 1_000_000,
-            items=plan.items,
-            model=plan.model,
-        )
-        messages = await self._messages(plan, version, regions, snapshot=snapshot or after > running)
+        has_all = all(plan.versions.get(region, (0, 0))[0] == plan.running for region in regions)
+        if plan.running and not plan.changes and has_all and not snapshot:
+            return Published(version=plan.running, is_snapshot=False, content_bytes=0, regions=())
+        version = _next_version(plan, plan.running)
+        messages = await self._messages(plan, version, regions, snapshot=snapshot)
 
         def write(connection: apsw.Connection) -> None:
-            store.store_version(connection, tenant, version, plan.changes)
-            for outgoing in messages:
-                store.put_message(connection, outgoing)
+            _store(connection, plan, version, messages)
             _note(connection, caller, action, f"{tenant} version {version.version}")
 
         await self._database.write(write)
-        try:
-            await self._publisher.publish_waiting()
-        except (NatsError, TimeoutError) as error:
-            raise KnowledgeNotSentError(f"{tenant} version {version.version} is stored, not sent") from error
+        await self._send(tenant, version)
         return Published(
             version=version.version,
             is_snapshot=any(outgoing.object_name is not None for outgoing in messages),
             content_bytes=max(outgoing.content_bytes for outgoing in messages),
             regions=regions,
         )
+
+    def _served(self, tenant: str) -> tuple[str, ...]:
+        regions = tuple(self._regions_of(tenant))
+        if not regions:
+            raise KnowledgeNowhereError(f"no region serves {tenant}")
+        return regions
+
+    async def _send(self, tenant: str, version: KnowledgeVersion) -> None:
+        text = f"{tenant} version {version.version} is stored, not sent"
+        try:
+            await self._publisher.publish_waiting()
+        except (NatsError, TimeoutError) as error:
+            raise KnowledgeNotSentError(text) from error
+        if tenant in self._publisher.lost:
+            raise KnowledgeNotSentError(text)
 
     async def _messages(
         self, plan: _Plan, version: KnowledgeVersion, regions: Sequence[str], *, snapshot: bool
@@ -305,14 +320,18 @@ class KnowledgeLibrary:
         return await asyncio.to_thread(pack_delta, upserts, removals)
 
     async def _snapshot(self, plan: _Plan, version: KnowledgeVersion) -> SnapshotFile:
+        bodies = self._vectors.published_parts if plan.is_published else self._vectors.parts
+
         async def parts() -> AsyncIterator[Sequence[KnowledgeItem]]:
-            async for part in self._vectors.parts(plan.tenant):
+            async for part in bodies(plan.tenant):
                 yield await self._vectors.complete(plan.model, part)
 
         return await write_snapshot(self._publisher.directory, plan.tenant, version.version, plan.items, parts())
 
-    async def _reconcile(self) -> None:
-        """Where NATS has another version than the database, one of them was lost or restored: send everything anew."""
+    async def _reconcile(self) -> bool:
+        """Where NATS has another version than the database, one of them was lost or restored: send what was published
+        anew; returns whether that was possible everywhere."""
+        is_done = True
         for (region, tenant), version in (await self._database.read(store.newest_messages)).items():
             in_stream = await self._publisher.version_in_stream(region, tenant)
             if in_stream == version or region not in self._regions_of(tenant):
@@ -322,7 +341,39 @@ class KnowledgeLibrary:
                 if newest.get((region, tenant)) != version:
                     continue  # sent meanwhile, for another region
                 log.warning("knowledge_reissued", region=region, tenant=tenant, had=version, in_stream=in_stream)
-                await self._publish(tenant, _HUB, "reissue", snapshot=True, after=in_stream)
+                is_done = await self._reissue(tenant, above=in_stream) and is_done
+        return is_done
+
+    async def _reissue(self, tenant: str, *, above: int = 0) -> bool:
+        """Send what was published last as a snapshot of a new version, in place of all that waits; returns whether it
+        could be made. One tenant's trouble is not the others'. Raises LeaseLostError."""
+        try:
+            await self._send_published(tenant, above)
+        except LeaseLostError:
+            raise
+        except KnowledgeNotSentError:
+            return True  # stored: it waits like any other
+        except KnowledgeNowhereError:
+            await self._database.write(lambda connection: store.drop_waiting(connection, tenant))
+            return True
+        except (ControlPlaneError, OSError, KeyError) as error:  # KeyError: a vector is missing
+            log.error("knowledge_not_reissued", tenant=tenant, error=type(error).__name__)  # noqa: TRY400
+            return False
+        return True
+
+    async def _send_published(self, tenant: str, above: int) -> None:
+        regions = self._served(tenant)
+        plan = await self._database.read(lambda connection: _published_plan(connection, tenant))
+        version = _next_version(plan, above)
+        messages = await self._messages(plan, version, regions, snapshot=True)
+
+        def write(connection: apsw.Connection) -> None:
+            store.drop_waiting(connection, tenant)
+            _store(connection, plan, version, messages)
+            _note(connection, _HUB, "reissue", f"{tenant} version {version.version}")
+
+        await self._database.write(write)
+        await self._send(tenant, version)
 
 
 def _bodies(upload: Upload) -> dict[str, store.Body]:
@@ -341,6 +392,38 @@ def _plan(connection: apsw.Connection, tenant: str) -> _Plan:
         model=store.draft_model(connection, tenant),
         versions=store.region_versions(connection, tenant),
     )
+
+
+def _published_plan(connection: apsw.Connection, tenant: str) -> _Plan:
+    newest = store.newest_version(connection, tenant)
+    if newest is None:
+        raise KnowledgeNotFoundError(f"{tenant} has no version")
+    return _Plan(
+        tenant=tenant,
+        changes=[],
+        items=store.published_size(connection, tenant),
+        newest=newest,
+        model=newest.model,
+        versions=store.region_versions(connection, tenant),
+        is_published=True,
+    )
+
+
+def _next_version(plan: _Plan, above: int) -> KnowledgeVersion:
+    return KnowledgeVersion(
+        version=max(plan.running, above) + 1,
+        created_at_ms=time.time_ns() // 1_000_000,
+        items=plan.items,
+        model=plan.model,
+    )
+
+
+def _store(
+    connection: apsw.Connection, plan: _Plan, version: KnowledgeVersion, messages: Sequence[OutgoingMessage]
+) -> None:
+    store.store_version(connection, plan.tenant, version, plan.changes)
+    for outgoing in messages:
+        store.put_message(connection, outgoing)
 
 
 def _shown(change: ItemChange, bodies: Mapping[bytes, bytes]) -> str:

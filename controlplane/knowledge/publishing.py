@@ -43,16 +43,19 @@ class KnowledgePublisher:
         self._lease = lease
         self._sending = asyncio.Lock()
         self.directory = directory
+        # Tenants of which a snapshot that waits is not on this disk: who made it died before it was sent.
+        self.lost: frozenset[str] = frozenset()
 
     async def publish_waiting(self) -> int:
         """Send what waits, in the order of versions; returns how many.
 
-        A region that cannot be served does not keep the others waiting: its error is raised at the end. Raises
-        NatsError, TimeoutError and LeaseLostError.
+        A region that cannot be served does not keep the others waiting: its error is raised at the end. What waits for
+        a snapshot whose file is gone goes on waiting, and its tenant is among `lost`. Raises NatsError, TimeoutError
+        and LeaseLostError.
         """
         async with self._sending:
             waiting = await self._database.read(store.waiting)
-            failed: dict[tuple[str, str], NatsError | TimeoutError] = {}
+            failed: dict[tuple[str, str], NatsError | OSError] = {}
             for outgoing in waiting:
                 key = (outgoing.region, outgoing.tenant)
                 if key in failed:
@@ -60,11 +63,15 @@ class KnowledgePublisher:
                 self._lease.check()
                 try:
                     await self._send(outgoing)
-                except (NatsError, TimeoutError) as error:
+                except (NatsError, TimeoutError, FileNotFoundError) as error:
                     failed[key] = error
+            self.lost = frozenset(
+                tenant for (_, tenant), found in failed.items() if isinstance(found, FileNotFoundError)
+            )
             await self._forget_sent({outgoing.object_name for outgoing in waiting if outgoing.object_name is not None})
-            for first in failed.values():
-                raise first
+            for found in failed.values():
+                if not isinstance(found, FileNotFoundError):
+                    raise found
             return len(waiting)
 
     async def _forget_sent(self, names: set[str]) -> None:

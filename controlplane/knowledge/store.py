@@ -126,14 +126,18 @@ def draft_size(connection: apsw.Connection, tenant: str) -> int:
     return int(str(connection.execute("SELECT count(*) FROM knowledge_draft WHERE tenant = ?", (tenant,)).get))
 
 
+def published_size(connection: apsw.Connection, tenant: str) -> int:
+    return int(str(connection.execute("SELECT count(*) FROM knowledge_published WHERE tenant = ?", (tenant,)).get))
+
+
 def draft_part(connection: apsw.Connection, tenant: str, after: ItemKey, limit: int) -> list[tuple[ItemKey, bytes]]:
     """Return the next items of the draft in order, with their bodies."""
-    rows = connection.execute(
-        "SELECT d.source, d.id, b.body FROM knowledge_draft AS d JOIN knowledge_bodies AS b ON b.digest = d.digest"
-        " WHERE d.tenant = ? AND (d.source, d.id) > (?, ?) ORDER BY d.source, d.id LIMIT ?",
-        (tenant, *after, limit),
-    )
-    return [((str(source), str(item_id)), bytes(body)) for source, item_id, body in rows]
+    return _part(connection, "knowledge_draft", tenant, after, limit)
+
+
+def published_part(connection: apsw.Connection, tenant: str, after: ItemKey, limit: int) -> list[tuple[ItemKey, bytes]]:
+    """Return the next items of the newest version in order, with their bodies."""
+    return _part(connection, "knowledge_published", tenant, after, limit)
 
 
 def draft_model(connection: apsw.Connection, tenant: str) -> str:
@@ -266,6 +270,11 @@ def put_message(connection: apsw.Connection, outgoing: OutgoingMessage) -> None:
     )
 
 
+def drop_waiting(connection: apsw.Connection, tenant: str) -> None:
+    """Forget what NATS does not have yet: something that replaces all of it is stored in the same transaction."""
+    connection.execute("DELETE FROM knowledge_messages WHERE tenant = ? AND published_at_ms IS NULL", (tenant,))
+
+
 def waiting(connection: apsw.Connection) -> list[OutgoingMessage]:
     """What NATS does not have yet, in the order of versions."""
     rows = connection.execute(
@@ -317,6 +326,17 @@ def objects(connection: apsw.Connection, region: str, tenant: str) -> list[str]:
         (region, tenant),
     )
     return list(dict.fromkeys(str(name) for (name,) in rows))
+
+
+def _part(
+    connection: apsw.Connection, table: str, tenant: str, after: ItemKey, limit: int
+) -> list[tuple[ItemKey, bytes]]:
+    rows = connection.execute(
+        f"SELECT i.source, i.id, b.body FROM {table} AS i JOIN knowledge_bodies AS b ON b.digest = i.digest"  # noqa: S608
+        " WHERE i.tenant = ? AND (i.source, i.id) > (?, ?) ORDER BY i.source, i.id LIMIT ?",
+        (tenant, *after, limit),
+    )
+    return [((str(source), str(item_id)), bytes(body)) for source, item_id, body in rows]
 
 
 def _digests(connection: apsw.Connection, table: str, tenant: str, source: str) -> Iterator[tuple[str, bytes]]:

@@ -1,6 +1,7 @@
 """From uploaded items to what a node applies: drafts, vectors made once, deltas and snapshots, rollback, crashes."""
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -104,9 +105,10 @@ async def messages(hub: Hub, region: str = "in-south") -> list[tuple[KnowledgeMa
     stream = hub.nats.jetstream()
     info = await stream.stream_info(knowledge_stream(region))
     found = []
-    for sequence in range(1, info.state.last_seq + 1):
+    for sequence in range(max(info.state.first_seq, 1), info.state.last_seq + 1):
         message = await stream.get_msg(knowledge_stream(region), sequence)
-        assert message.subject == knowledge(region, "shop")
+        if message.subject != knowledge(region, "shop"):
+            continue
         parsed = KnowledgeMessage.FromString(message.data or b"")
         found.append((KnowledgeManifest.FromString(parsed.manifest.body), parsed.content))
     return found
@@ -300,6 +302,57 @@ async def test_a_stream_that_knows_more_or_less_is_sent_everything(hub: Hub) -> 
         last = (await messages_after_purge(hub, region))[-1]
         assert last.version == 8
         assert last.HasField("snapshot")
+
+
+async def test_a_draft_that_nobody_published_stays_a_draft(hub: Hub) -> None:
+    """The hub sends anew what was published, by itself; the draft is left for somebody to review."""
+    await hub.library.build("shop", upload(*TWENTY), ADA)
+    await hub.library.publish("shop", ADA)
+    await hub.library.build("shop", upload(an_item(0, price="0.01"), is_patch=True), ADA)
+    await hub.nats.jetstream().purge_stream(knowledge_stream("in-south"))
+    assert await hub.library._reconcile()
+    assert await node(hub) == {f"p{number}": "5" for number in range(20)}
+    (status,) = await hub.library.status("shop")
+    assert status.has_draft
+    published = await hub.library.publish("shop", ADA)
+    assert (published.version, published.is_snapshot) == (3, False)
+    assert (await node(hub))["p0"] == "0.01"
+
+
+@pytest.mark.parametrize("is_reconciled", [False, True])
+async def test_a_snapshot_that_waits_and_is_not_on_this_disk_is_made_anew(
+    hub: Hub, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, *, is_reconciled: bool
+) -> None:
+    """Who made it died before it was sent; other tenants do not wait for it, and later deltas go on from it."""
+    await hub.library.build("shop", upload(*TWENTY), ADA)
+    await hub.library.build("bank", upload(*TWENTY), ADA)
+    await nats_server.stop()
+    with pytest.raises(KnowledgeNotSentError):
+        await hub.library.publish("shop", ADA)
+    shutil.rmtree(hub.directory / "snapshots")
+    with pytest.raises(KnowledgeNotSentError):
+        await hub.library.publish("bank", ADA)
+    await hub.library.build("shop", upload(an_item(0, price="6"), is_patch=True), ADA)
+    with pytest.raises(KnowledgeNotSentError):
+        await hub.library.publish("shop", ADA)
+    await hub.library.build("shop", upload(an_item(1, price="0.01"), is_patch=True), ADA)
+    await nats_server.start()
+    if is_reconciled:
+        monkeypatch.setattr(hub.library, "_reconcile", _nothing_to_do)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub.library.run())
+        async with asyncio.timeout(20):
+            while len(await messages(hub, "eu-central")) < 1 or len(await messages(hub)) < 1:
+                await asyncio.sleep(0.05)
+        running.cancel()
+    for region in REGIONS:
+        assert [manifest.version for manifest, _ in await messages(hub, region)] == [3]
+        assert await node(hub, region) == {**{f"p{number}": "5" for number in range(20)}, "p0": "6"}
+    await hub.nats.jetstream().get_last_msg(knowledge_stream("in-south"), knowledge("in-south", "bank"))
+
+
+async def _nothing_to_do() -> bool:
+    return True
 
 
 async def messages_after_purge(hub: Hub, region: str) -> list[KnowledgeManifest]:
