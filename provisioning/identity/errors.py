@@ -4,6 +4,7 @@ IdentityError
 ├── IdentityNameError      a name that no certificate can be issued to
 ├── IdentityMissingError   no such authority, certificate or key
 ├── IdentityExistsError    an authority is there already
+├── IdentityRevokedError   an identity that was revoked would be issued anew
 └── IdentityDamagedError   a file of the store is not what it should be
 """
 
@@ -36,6 +37,13 @@ class IdentityExistsError(IdentityError):
 
     code = "identity.exists"
     hint = "Use the authority that is there, or name another folder with --store."
+
+
+class IdentityRevokedError(IdentityError):
+    """An identity that was revoked would be issued anew by provisioning."""
+
+    code = "identity.revoked"
+    hint = "Take it out of the topology, or trust it again: `borough identity issue NAME --role ROLE`."
 
 
 class IdentityDamagedError(IdentityError):

@@ -37,7 +37,12 @@ from provisioning.identity.certificates import (
     private_pem,
     service_order,
 )
-from provisioning.identity.errors import IdentityDamagedError, IdentityExistsError, IdentityMissingError
+from provisioning.identity.errors import (
+    IdentityDamagedError,
+    IdentityExistsError,
+    IdentityMissingError,
+    IdentityRevokedError,
+)
 from provisioning.identity.names import PersonName, ServiceName
 
 AUTHORITY_NAME = "Borough authority"
@@ -202,10 +207,17 @@ class IdentityStore:
         raise IdentityMissingError(f"{name.key} has no certificate")
 
     def ensure(self, name: ServiceName | PersonName, now: datetime, *, addresses: Sequence[str] = ()) -> Entry:
-        """The current certificate; issued when there is none, or none that is good for these addresses."""
-        mine = [e for e in self.entries() if e.key == name.key and e.state is State.CURRENT]
-        if mine and mine[0].addresses == tuple(addresses) and mine[0].expires_in_days(now) > 0:
-            return mine[0]
+        """The current certificate; issued when there is none, or none that is good for these addresses.
+
+        Raises IdentityRevokedError: who was shut out does not come back because somebody provisions again.
+        """
+        mine = [entry for entry in self.entries() if entry.key == name.key]
+        if mine and mine[-1].state is State.REVOKED:
+            raise IdentityRevokedError(f"{name.key} was revoked")
+        for entry in mine:
+            is_good = entry.addresses == tuple(addresses) and entry.expires_in_days(now) > 0
+            if entry.state is State.CURRENT and is_good:
+                return entry
         entry = self.issue(name, now, addresses=addresses)
         return self.switch(name) if entry.state is State.STAGED else entry
 

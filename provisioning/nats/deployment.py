@@ -24,7 +24,10 @@ class Deployment:
     border: Border = STRICT
 
     def ensure_identities(self, now: datetime) -> None:
-        """Issue every certificate that is missing; makes the authority if there is none."""
+        """Issue every certificate that is missing; makes the authority if there is none.
+
+        Raises IdentityRevokedError.
+        """
         if not self.identities.authority_file.exists():
             self.identities.init(now)
         for name, address in self._services():

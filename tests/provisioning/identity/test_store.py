@@ -17,6 +17,7 @@ from provisioning.identity.errors import (
     IdentityExistsError,
     IdentityMissingError,
     IdentityNameError,
+    IdentityRevokedError,
 )
 from provisioning.identity.names import PersonName, PersonRole, ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore, State
@@ -117,6 +118,17 @@ def test_ensure_issues_only_what_is_missing(store: IdentityStore) -> None:
     assert store.ensure(SERVER, NOW, addresses=("127.0.0.1",)) == first
     second = store.ensure(SERVER, NOW, addresses=("127.0.0.2",))
     assert (second.generation, second.state) == (2, State.CURRENT)
+
+
+def test_ensure_never_issues_what_was_revoked(store: IdentityStore) -> None:
+    """Only an explicit `issue` brings it back."""
+    store.ensure(BORDER, NOW)
+    store.revoke("in-south/in-south-1")
+    with pytest.raises(IdentityRevokedError):
+        store.ensure(BORDER, NOW)
+    assert store.valid(BORDER, NOW) == []
+    again = store.issue(BORDER, NOW)
+    assert (again.state, store.ensure(BORDER, NOW)) == (State.CURRENT, again)
 
 
 def test_a_second_authority_is_refused(store: IdentityStore) -> None:
