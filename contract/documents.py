@@ -3,9 +3,9 @@
 from datetime import time
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from contract.names import NAME_PATTERN, REGION_PATTERN
+from contract.names import MAX_DIGITS, NAME_PATTERN, REGION_PATTERN, has_few_digits
 
 
 def _as_text(value: object) -> object:
@@ -30,9 +30,22 @@ def _as_time(value: object) -> object:
     return value
 
 
+def _with_few_digits(name: str) -> str:
+    if not has_few_digits(name):
+        raise ValueError(
+            f"a name may have at most {MAX_DIGITS} digits: one with more could be a telephone number, and may not "
+            "leave a region"
+        )
+    return name
+
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=600)]
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$", max_length=60)]
-RegionName = Annotated[str, StringConstraints(pattern=f"^{REGION_PATTERN}$", max_length=32)]
+# Of an item of knowledge: it stays in the region, and may be the number of an article.
+ItemName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$", max_length=60)]
+Name = Annotated[ItemName, AfterValidator(_with_few_digits)]
+RegionName = Annotated[
+    str, StringConstraints(pattern=f"^{REGION_PATTERN}$", max_length=32), AfterValidator(_with_few_digits)
+]
 Value = Annotated[str, BeforeValidator(_as_text)]
 Texts = Annotated[list[Text], BeforeValidator(_as_list)]
 Names = Annotated[list[Name], BeforeValidator(_as_list)]
@@ -140,7 +153,7 @@ class IntentPart(Part):
     examples: Annotated[list[Text], Field(min_length=1)]
     title: Text | None = None
     answer: Text | list[AnswerPart] | None = None
-    item: Name | None = None
+    item: ItemName | None = None
     knowledge: Name | None = None
     flow: Name | None = None
     escalate: Name | None = None

@@ -15,13 +15,18 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from contract.alarms import AlarmCode
-from contract.names import BUNDLE_VERSION_PATTERN, NAME_PATTERN, NODE_PATTERN, REGION_PATTERN, RELEASE_PATTERN
+from contract.names import (
+    BUNDLE_VERSION_PATTERN,
+    NAME_PATTERN,
+    NODE_PATTERN,
+    REGION_PATTERN,
+    RELEASE_PATTERN,
+    has_few_digits,
+)
 from contract.sketch import BINS, CONFIDENCE_BINS, FIRST_BIN, LARGEST_VALUE, LAST_BIN
 
 _M = TypeVar("_M", bound=Message)
 
-# A phone number has seven digits or more; a name or version of ours fewer.
-MAX_DIGITS = 6
 # Calls, turns and versions of one node stay below; a phone number with its area code does not.
 MAX_COUNT = 100_000_000
 MAX_ENTRIES = 20_000
@@ -213,5 +218,5 @@ def _string(name: str, value: str, where: str) -> Iterator[str]:
 def _text(value: str, where: str, pattern: re.Pattern[str]) -> Iterator[str]:
     if pattern.fullmatch(value) is None:
         yield f"{where}: is no name"
-    elif sum(character.isdigit() for character in value) > MAX_DIGITS:
+    elif not has_few_digits(value):
         yield f"{where}: looks like a number or an identifier"

@@ -6,7 +6,6 @@ import structlog
 from nats.aio.client import Client
 
 from contract.names import is_region
-from contract.uplink_guard import MAX_DIGITS
 
 log = structlog.get_logger(__name__)
 
@@ -24,5 +23,4 @@ async def erase(nats: Client, stream: str, seq: int) -> None:
 
 def name_or_nothing(token: str) -> str:
     """A token of a subject, if it is no words or number of somebody's."""
-    is_name = is_region(token) and sum(character.isdigit() for character in token) <= MAX_DIGITS
-    return token if is_name else ""
+    return token if is_region(token) else ""

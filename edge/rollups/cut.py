@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contract.builtin_names import CONVERSATION_INTENTS, OTHER, SLOT_INTENT, TOOL_INTENT
-from contract.names import is_name
+from contract.names import MAX_DIGITS, is_name
 from contract.rollups import EntryKey
 from contract.sketch import CONFIDENCE_BINS, sketch_of
-from contract.uplink_guard import MAX_DIGITS
 from contract.uplink_pb2 import Calls, Entry, Turns
 
 MINUTE_MS = 60_000
@@ -157,8 +156,7 @@ def _intent(intent: str | None) -> str:
 
 
 def _name(text: str) -> str:
-    is_harmless = is_name(text) and sum(character.isdigit() for character in text) <= MAX_DIGITS
-    return text if is_harmless else OTHER
+    return text if is_name(text) else OTHER
 
 
 def _bundle_version(version: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contract.names import is_region
+from contract.names import REGION_RULE, is_region
 from provisioning.identity.names import HUB_SITE, ServiceName, ServiceRole
 from provisioning.nats.errors import TopologyError
 
@@ -53,12 +53,14 @@ class Region:
 
     def __post_init__(self) -> None:
         if not is_region(self.name) or self.name == HUB_SITE:
-            raise TopologyError(f"{self.name!r} cannot name a region")
+            raise TopologyError(f"{self.name!r} cannot name a region: {REGION_RULE}, and not {HUB_SITE!r}")
         if not self.nodes:
             raise TopologyError(f"region {self.name} has no node")
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names) or not all(is_region(name) for name in names):
-            raise TopologyError(f"region {self.name}: nodes need names of their own: {', '.join(names)}")
+            raise TopologyError(
+                f"region {self.name}: nodes need names of their own, of {REGION_RULE}: {', '.join(names)}"
+            )
         if any(node.region != self.name for node in self.nodes):
             raise TopologyError(f"region {self.name}: a node belongs to another region")
         if (self.arbiter is not None) != (len(self.nodes) == 2):

@@ -81,6 +81,8 @@ def test_each_document_keeps_its_own_text_and_comments() -> None:
         ('from: "09:00"', 'from: "19:00"', 12, "spec.governance.outbound.hours", "`from` must be before `until`"),
         ('from: "09:00"', 'from: "9 am"', 12, "spec.governance.outbound.hours.from", "time"),
         ('from: "09:00"', 'form: "09:00"', 12, "spec.governance.outbound.hours.form", "did you mean 'from'?"),
+        ("{name: shop}", "{name: customer-1234567}", 3, "metadata.name", "at most 6 digits"),
+        ("regions: [eu-central]", "regions: [eu-1234567]", 7, "spec.governance.regions.0", "at most 6 digits"),
         ("regions: [eu-central]", "regions: [eu_central]", 7, "spec.governance.regions.0", "pattern"),
     ],
 )
@@ -89,6 +91,23 @@ def test_a_mistake_names_line_key_and_what_is_allowed(was: str, becomes: str, li
     (problem,) = [found for found in problems if found.key == key]
     assert problem.line == line
     assert says in str(problem)
+
+
+def test_names_of_intents_are_names_that_may_travel() -> None:
+    """Intents are keys of a mapping; what an item of knowledge is called stays in the region."""
+    agent = """\
+apiVersion: borough/v1
+kind: Agent
+metadata: {name: line, tenant: shop}
+spec:
+  greeting: Hello
+  intents:
+    order-1234567: {examples: [I want to order], item: article-12345678}
+"""
+    _, problems = checked(agent)
+    about = [problem for problem in problems if "digits" in str(problem)]
+    assert [problem.line for problem in about] == [7]
+    assert "at most 6 digits" in str(about[0])
 
 
 def test_texts_are_cut_right_behind_letters_of_many_bytes() -> None:

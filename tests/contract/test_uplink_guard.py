@@ -6,8 +6,11 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from contract.alarms import AlarmCode
+from contract.documents import TenantDocument
+from contract.names import is_name
 from contract.uplink_guard import MAX_COUNT, check, check_headers, check_ping, check_sender, read
 from contract.uplink_pb2 import REFUSAL_DOCUMENT, SUBJECT_BUNDLE, Ack, Entry, Health, KnowledgeVersion, Rollup, Sketch
 
@@ -159,6 +162,23 @@ def test_headers_are_refused_but_for_the_message_id() -> None:
     assert check_headers({"X-Note": TEXT}) == ["has a header that is none of ours"]
     assert check_headers({"Nats-Msg-Id": "my-name-is-jane"}, "42") == ["the message id is none of ours"]
     assert check_headers({"Nats-Msg-Id": "42"}) == ["the message id is none of ours"]
+
+
+def _names_a_tenant(name: str) -> bool:
+    document = {"apiVersion": "borough/v1", "kind": "Tenant", "metadata": {"name": name}, "spec": {"title": "Shop"}}
+    try:
+        TenantDocument.model_validate(document)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["acme", "a1", "shop-123456", "shop-1234567", "n919876543210", "Shop", "jane doe", ""])
+def test_what_documents_may_name_is_what_the_border_lets_pass(name: str) -> None:
+    """A tenant whose name only one of them takes would silence every node that serves it."""
+    health = _health()
+    health.knowledge[0].tenant = name or "-"
+    assert (check(health) == []) == _names_a_tenant(name) == is_name(name)
 
 
 def test_every_alarm_and_every_form_of_a_release_passes() -> None:
