@@ -59,6 +59,11 @@ class Mirrors:
                 log.warning("mirror_made_anew", stream=spec.name)
         return is_ours
 
+    async def last_sequence(self, spec: MirrorSpec) -> int:
+        """How far the mirror has come, as the hub counts. Raises NATS_ERRORS."""
+        state = (await api_request(self._border.client, spec.info_subject)).get("state")
+        return int(state.get("last_seq", 0)) if isinstance(state, dict) else 0
+
     async def _make(self, spec: MirrorSpec) -> None:
         # A mirror begins where the hub believes that the old one ended, unless it is told otherwise first.
         await api_request(self._border.client, spec.reset_subject, FROM_THE_BEGINNING)

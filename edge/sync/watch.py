@@ -42,6 +42,8 @@ PING_WITHIN_S = 1.0
 # No JSON: JetStream answers with an error and does nothing, but only a link that carries can bring that answer.
 _PROBE = b"?"
 _FIRST_PAUSE_S = 5.0
+# A mirror made anew has to bring everything over the link again.
+_FIRST_ANEW_PAUSE_S = 60.0
 
 
 class HubSign(StrEnum):
@@ -81,6 +83,38 @@ class Backoff:
         self.attempts, self._due_at = 0, 0.0
 
 
+@dataclass(slots=True)
+class Missing:
+    """What was said to be missing in a mirror. While the mirror moves, it may still be on its way."""
+
+    backoff: Backoff
+    is_said: bool = False
+    _said_at: float = 0.0
+    _stood: tuple[float, int] | None = None
+
+    def say(self, now: float) -> None:
+        """It is missing. After a long silence this is another trouble than before."""
+        if now - self._said_at > self.backoff.longest_s:
+            self.backoff.reset()
+            self._stood = None
+        self.is_said, self._said_at = True, now
+
+    def is_stuck(self, now: float, sequence: int, after_s: float) -> bool:
+        """Whether the mirror stands where it stood when this was asked `after_s` ago or earlier."""
+        if self._stood is None or self._stood[1] != sequence:
+            self._stood = (now, sequence)
+        return now - self._stood[0] >= after_s
+
+    def may_heal(self, now: float) -> bool:
+        """Whether the mirror may be made anew now; if so, that counts as done."""
+        self.backoff.start(now, 0.0)
+        if not self.backoff.is_due(now):
+            return False
+        self.backoff.attempted(now)
+        self._stood = None
+        return True
+
+
 @dataclass(slots=True, kw_only=True)
 class WatchedStream:
     """A mirrored stream with its consumer and beats."""
@@ -110,14 +144,15 @@ class HubWatch:
     _answered_at: float = field(default_factory=time.monotonic)
     _silent_since: float | None = None
     _link_backoff: Backoff = field(init=False)
-    _wanted: set[str] = field(default_factory=set)
+    _missing: dict[str, Missing] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._link_backoff = Backoff(_FIRST_PAUSE_S, self.settings.heal_at_most_every_s)
 
     def want_mirror_anew(self, stream: str) -> None:
-        """Something that should be in this mirror is not."""
-        self._wanted.add(stream)
+        """Something that should be in this mirror is not: make it anew, unless it is still on its way."""
+        backoff = Backoff(_FIRST_ANEW_PAUSE_S, self.settings.heal_at_most_every_s)
+        self._missing.setdefault(stream, Missing(backoff)).say(time.monotonic())
 
     async def run(self) -> None:
         """Look and heal for ever."""
@@ -180,9 +215,9 @@ class HubWatch:
             else:
                 stream.backoff.reset()
         if self.sign is HubSign.ANSWERS:
-            for name in sorted(self._wanted):
-                await self._make_anew(name)
-            self._wanted.clear()
+            for name, missing in list(self._missing.items()):
+                if missing.is_said:
+                    await self._heal_missing(name, missing, now)
 
     async def _heal_stream(self, stream: WatchedStream, now: float) -> None:
         stream.backoff.start(now, self.settings.heal_after_s)
@@ -198,6 +233,17 @@ class HubWatch:
             stream.follower.renew()
         else:
             await self._kick()
+
+    async def _heal_missing(self, name: str, missing: Missing, now: float) -> None:
+        # Said again for as long as it is so.
+        missing.is_said = False
+        try:
+            sequence = await self.mirrors.last_sequence(self.mirrors.specs[name])
+        except NATS_ERRORS:
+            return
+        if missing.is_stuck(now, sequence, self.settings.heal_after_s) and missing.may_heal(now):
+            log.warning("snapshot_missing", stream=name, attempt=missing.backoff.attempts)
+            await self._make_anew(name)
 
     async def _heal_link(self, now: float) -> None:
         self._link_backoff.start(now, self.settings.heal_after_s)

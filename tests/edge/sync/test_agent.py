@@ -29,7 +29,8 @@ async def metric(port: int, name: str) -> float:
             lines = (await answer.text()).splitlines()
     except aiohttp.ClientConnectorError:
         return nan
-    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+    found = (float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+    return next(found, 0.0)
 
 
 async def until_metric(port: int, name: str, value: float, *, within_s: float = 15.0) -> None:

@@ -1,5 +1,6 @@
 """Knowledge on its way from the hub's streams to the node's replica, on real servers."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from edge.sync.knowledge import Step, chain
 from tests.edge.knowledge.snapshots import TENANT, an_item, make_delta, make_snapshot
 from tests.edge.sync.hub import REGION, SigningHub
 from tests.edge.sync.played import PlayedHub, World, agent, until, world
+from tests.edge.sync.test_agent import metric
 
 ITEMS = [an_item("amber"), an_item("brass")]
 
@@ -153,6 +155,31 @@ async def test_a_replica_that_was_damaged_is_fetched_again(tmp_path: Path) -> No
         async with agent(w.settings()):
             await publisher.until_acked(2)
         assert version_of(w) == 2
+
+
+async def test_a_missing_snapshot_is_waited_for_while_its_mirror_moves_and_else_the_mirror_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.sync.knowledge.RETRY_AFTER_S", 0.5)
+    monkeypatch.setattr("edge.sync.archive._APPEARS_WITHIN_S", 0.5)
+    healed = 'borough_heals_total{step="mirror"}'
+    async with world(tmp_path) as w, agent(w.settings()):
+        publisher = Publisher(w.hub, tmp_path)
+        await publisher.snapshot(1, stored=False)
+        await publisher.until_acked(1, uplink_pb2.REFUSAL_INCOMPLETE)
+        bucket = await w.hub.client.jetstream().object_store(subjects.snapshot_bucket(REGION))
+        for number in range(20):
+            await bucket.put(f"other-{number}", b"x")
+            await asyncio.sleep(0.25)
+            assert await metric(w.agent_port, healed) == 0
+        async with asyncio.timeout(15):
+            while not await metric(w.agent_port, healed):
+                await asyncio.sleep(0.2)
+        attempts = await metric(w.agent_port, healed)
+        await asyncio.sleep(4)
+        assert await metric(w.agent_port, healed) == attempts == 1
+        await publisher.snapshot(1)
+        await publisher.until_acked(1)
 
 
 def steps(*versions: tuple[int, bool]) -> dict[int, Step]:
