@@ -20,7 +20,7 @@ from nats.aio.client import Client
 
 from contract.streams import MAX_PAYLOAD_BYTES, mirrors
 from contract.subjects import ack, bundle, health, object_stream, ping, rollup, snapshot_bucket
-from contract.uplink_pb2 import Ack, Health, Rollup
+from contract.uplink_pb2 import Ack, Health, KnowledgeVersion, Rollup
 from provisioning.identity.names import ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore
 from provisioning.local.process import ServiceSpec, running
@@ -170,12 +170,21 @@ def _uplink(
     return attempt
 
 
+def said_well() -> dict[str, Message]:
+    """What the hub takes, by subject: each guarded way is one of these but for the words."""
+    return {
+        rollup(HOME, NODE): _counts(),
+        health(HOME, NODE): Health(region=HOME, node=NODE, release="0.1.0", alarms=["disk_low"]),
+        ack(HOME, NODE): Ack(region=HOME, node=NODE, document_kind="Agent", document_name="bank"),
+    }
+
+
 def _counts() -> Rollup:
     counts = Rollup(region=HOME, node=NODE, seq=1, cut_at_ms=NOW_MS)
     entry = counts.entries.add(
         minute=NOW_MS // 60_000, tenant="acme", agent="bank", agent_version="3", intent="balance"
     )
-    entry.calls.total = 1
+    entry.calls.total = entry.calls.contained = 1
     return counts
 
 
@@ -459,6 +468,14 @@ UPLINK_WAYS: tuple[Way, ...] = (
         _uplink(rollup(HOME, NODE), _changed(lambda r, m: r.entries[0].calls.escalated.update({f"I said {m}": 1}))),
     ),
     _guarded(
+        "rollup: a name as the intent",
+        _uplink(rollup(HOME, NODE), _changed(lambda r, m: setattr(r.entries[0], "intent", _as_name(m)))),
+    ),
+    _guarded(
+        "rollup: a name as the version",
+        _uplink(rollup(HOME, NODE), _changed(lambda r, m: setattr(r.entries[0], "agent_version", _as_name(m)))),
+    ),
+    _guarded(
         "rollup: a number as the intent",
         _uplink(
             rollup(HOME, NODE), _changed(lambda r, m: setattr(r.entries[0], "intent", f"{_as_name(m)}-9876543210"))
@@ -480,6 +497,10 @@ UPLINK_WAYS: tuple[Way, ...] = (
         _uplink(rollup(HOME, NODE), lambda _: _counts(), lambda m: {"Nats-Msg-Id": f"I said {m}"}),
     ),
     _guarded(
+        "rollup: a name as the message id",
+        _uplink(rollup(HOME, NODE), lambda _: _counts(), lambda m: {"Nats-Msg-Id": _as_name(m)}),
+    ),
+    _guarded(
         "rollup: in another node's name",
         _uplink(rollup(HOME, NODE), lambda m: Rollup(region=HOME, node=_as_name(m)[:32])),
     ),
@@ -493,6 +514,28 @@ UPLINK_WAYS: tuple[Way, ...] = (
     ),
     _guarded(
         "health: text as the release", _uplink(health(HOME, NODE), lambda m: Health(region=HOME, node=NODE, release=m))
+    ),
+    _guarded(
+        "health: a name as an alarm",
+        _uplink(health(HOME, NODE), lambda m: Health(region=HOME, node=NODE, alarms=[_as_name(m)])),
+    ),
+    _guarded(
+        "health: a name as the release",
+        _uplink(health(HOME, NODE), lambda m: Health(region=HOME, node=NODE, release=_as_name(m))),
+    ),
+    _guarded(
+        "health: a name as a tenant",
+        _uplink(
+            health(HOME, NODE),
+            lambda m: Health(region=HOME, node=NODE, knowledge=[KnowledgeVersion(tenant=_as_name(m))]),
+        ),
+    ),
+    _guarded(
+        "ack: a name as a document's name",
+        _uplink(
+            ack(HOME, NODE),
+            lambda m: Ack(region=HOME, node=NODE, document_kind="Agent", document_name=_as_name(m)),
+        ),
     ),
     _guarded(
         "ack: text as a document's name",
