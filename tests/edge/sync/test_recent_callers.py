@@ -1,19 +1,23 @@
 """Two nodes of a region, each with its ledger, on real servers: who rings back is counted once, whoever answers."""
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
 
 from contract import subjects
-from contract.uplink_pb2 import Capacity, Rollup
+from contract.uplink_pb2 import Capacity, Entry, Rollup
 from edge.rollups.ledger import RollupLedger
 from edge.rollups.recent import Sighting
 from edge.sync.alarms import Alarms
@@ -21,12 +25,13 @@ from edge.sync.connection import NATS_ERRORS, NatsLink
 from edge.sync.metrics import SyncMetrics
 from edge.sync.recent_callers import KEPT_S, RecentCallers
 from edge.sync.rollups import CutSources, RollupShipping
-from edge.sync.settings import HubSection
+from edge.sync.settings import HubSection, SlotsSection, SyncSettings
 from edge.sync.uplink import Uplink
+from provisioning.identity.names import ServiceRole
 from tests.edge.rollups.node_records import Call, NodeRecords
 from tests.edge.sync.hub import REGION
-from tests.edge.sync.played import settings_of, until
-from tests.nats_network import Network, nats_network
+from tests.edge.sync.played import World, agent, settings_of, until, world
+from tests.nats_network import Network, eventually, nats_network
 
 ANNA, BEN = "a" * 32, "b" * 32
 TENANT = "acme"
@@ -84,9 +89,12 @@ async def two_nodes(root: Path) -> AsyncIterator[tuple[Network, Ringing, Ringing
     async with nats_network(root / "nats", {REGION: 2}) as network, AsyncExitStack() as stack:
         a, b = [await stack.enter_async_context(ringing(network, root, number)) for number in (1, 2)]
         # A cluster takes requests once it has elected its leader.
-        while not await a.callers.tell([seen("warm-up", subject="0" * 32)]):
-            await asyncio.sleep(0.1)
+        await eventually(partial(is_told, a, "warm-up", "0" * 32), within_s=60)
         yield network, a, b
+
+
+async def is_told(node: Ringing, call_id: str, subject: str) -> bool:
+    return bool(await node.callers.tell([seen(call_id, subject=subject)]))
 
 
 def ago(minutes: float) -> int:
@@ -150,10 +158,8 @@ async def test_a_cut_that_died_before_it_was_written_gives_the_same_answers_agai
             os.kill(network.services[name].pid, signal.SIGKILL)
         await until(lambda: not (a.link.is_up or b.link.is_up))
         await until(lambda: a.link.is_up and b.link.is_up, within_s=20)
-        async with asyncio.timeout(30):
-            while (again := await a.callers.tell(batch.sightings)) == {}:
-                await asyncio.sleep(0.1)
-        assert again == told
+        await eventually(partial(is_told, a, "a-3", BEN), within_s=30)
+        assert await a.callers.tell(batch.sightings) == told
         await a.cut()
         await a.cut()
         assert (a.repeated, b.repeated) == (1, 1)
@@ -179,9 +185,7 @@ async def test_without_nats_a_node_counts_what_it_knows_and_tells_later(tmp_path
 
         await until(lambda: a.link.is_up and b.link.is_up, within_s=20)
         b.records.add(a_call("b-2", 30))
-        async with asyncio.timeout(30):
-            while not (await b.callers.tell([seen("b-0", subject="d" * 32)])):
-                await asyncio.sleep(0.1)
+        await eventually(partial(is_told, b, "b-0", "d" * 32), within_s=30)
         # What was counted stays as it was counted; whoever comes next is compared with it.
         await a.cut()
         await b.cut()
@@ -214,3 +218,51 @@ async def test_callers_without_a_number_are_not_told_of(tmp_path: Path) -> None:
         a.records.add(a_call("a-1", 60, subject="e" * 32, transport="webrtc"))
         await a.cut()
         assert (await a.stream()).state.messages == before
+
+
+async def test_the_hub_hears_of_repeats_between_nodes_and_of_refused_calls(tmp_path: Path) -> None:
+    async with world(tmp_path, nodes=2) as w:
+        first, second = w.settings(1), w.settings(2)
+        slots = SlotsSection(directory=tmp_path / "slots", capacity=4)
+        running = first.sync.directory / "running"
+        async with agent(first.model_copy(update={"slots": slots})), agent(second):
+            await until(lambda: len({health.node for health in w.hub.healths}) == 2, within_s=20)
+            state = {"bundle": 1, "began_at_ns": time.time_ns(), "calls_refused": 3}
+            (running / "calls-1.json").write_text(json.dumps(state), encoding="utf-8")
+            NodeRecords(first.records.directory).add(a_call("a-1", 60))
+            assert [entry.calls.repeated for entry in await counted(w, first)] == [0]
+            await told_of(w, 1)
+            NodeRecords(second.records.directory).add(a_call("b-1", 50))
+            assert [entry.calls.repeated for entry in await counted(w, second)] == [1]
+            js = w.hub.client.jetstream()
+            refused = 0
+            for seq in range(1, (await js.stream_info(subjects.ROLLUP_STREAM)).state.messages + 1):
+                refused += Rollup.FromString(
+                    (await js.get_msg(subjects.ROLLUP_STREAM, seq)).data or b""
+                ).capacity.refused
+            assert refused == 3
+
+
+async def told_of(w: World, callers: int) -> None:
+    """Returns once the region has heard of so many callers: a cluster takes its time to elect a leader."""
+    js = (await w.network.connect(w.network.node(REGION), ServiceRole.AGENT)).jetstream()
+    stream = subjects.key_value_stream(subjects.RECENT_CALLERS_BUCKET)
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(*NATS_ERRORS):
+                if (await js.stream_info(stream)).state.messages == callers:
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def counted(w: World, settings: SyncSettings) -> list[Entry]:
+    """The entries with calls of the newest rollup of a node that has any."""
+    subject = subjects.rollup(settings.node.region, settings.node.name)
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(NotFoundError):
+                message = await w.hub.client.jetstream().get_last_msg(subjects.ROLLUP_STREAM, subject)
+                entries = [entry for entry in Rollup.FromString(message.data or b"").entries if entry.calls.total]
+                if entries:
+                    return entries
+            await asyncio.sleep(0.1)
