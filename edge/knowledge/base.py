@@ -3,12 +3,15 @@
 Behind it lies a database in memory, made of the files beside the agent's documents, or the tenant's replica on disk,
 which changes while calls go on. Every look at a replica first asks whether it changed, which costs microseconds. A
 delta is taken in at once. A new snapshot, or a very large delta, is opened by a thread of its own; until it is ready,
-answers come from what was open before.
+answers come from what was open before. What is opened is compared with the node's embedding model first; what cannot
+be used is looked at again some time later.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from datetime import date
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import watchfiles
 from numpy.typing import NDArray
 
 from contract.downlink_pb2 import ItemText
+from contract.errors import BoroughError
 from contract.knowledge_items import as_message, texts_of
 from contract.knowledge_vectors import quantised
 from edge.call.ports import Embedder, Priority, Purpose
@@ -37,13 +41,20 @@ SMALL_SOURCE_ITEMS = 500
 # Cosine of a text's vector by the node's model and by the hub's; int8 alone costs 0.001.
 _SAME_MODEL = 0.98
 _EMBED_BUDGET_S = 10.0
+# The embedder bounds itself; this is for a thread whose event loop ends meanwhile.
+_CHECK_WITHIN_S = 2 * _EMBED_BUDGET_S
+# A replica that could not be opened (a lock, too many files) is opened again after this long; one of another model
+# will most likely still be one, and opening costs up to a second of processor time.
+_AGAIN_AFTER_S = 5.0
+_OTHER_MODEL_AGAIN_AFTER_S = 300.0
 
 
 class KnowledgeBase:
     """Items of several sources behind one hybrid index. Items outside their dates are never returned."""
 
-    def __init__(self, view: View, replica: "_Replica | None" = None) -> None:
+    def __init__(self, view: View, model: "_Model", replica: "_Replica | None" = None) -> None:
         self._view = view
+        self._model = model
         self._replica = replica
 
     @property
@@ -73,7 +84,7 @@ class KnowledgeBase:
 
     def follow(self, path: Path, sources: Sequence[str], mentions: Mapping[str, str]) -> None:
         """Use a replica as soon as there is one."""
-        self._replica = _Replica(path, frozenset(sources), mentions)
+        self._replica = _Replica(path, frozenset(sources), mentions, self._model)
 
     async def watch(self) -> None:
         """Follow the replica also while nobody asks, so that the first question after a swap finds the new one.
@@ -95,20 +106,60 @@ class KnowledgeBase:
         return self._view
 
 
+class _Model:
+    """The embedding model of this node, as threads may ask it."""
+
+    def __init__(self, embedder: Embedder, tenant: str) -> None:
+        self._embedder = embedder
+        self._tenant = tenant
+        self._loop = asyncio.get_running_loop()
+
+    def check(self, view: View) -> None:
+        """See that the vectors are of this model; not for the event loop's thread.
+
+        Raises KnowledgeEmbeddingError and what the embedder raises.
+        """
+        sample = view.sample_text()
+        if sample is None:
+            return
+        text, stored = sample
+        asking = self._embed(text)
+        try:
+            asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
+        except RuntimeError:  # the loop is closed
+            asking.close()
+            raise
+        own = asked.result(_CHECK_WITHIN_S)
+        if len(own) != len(stored) or float(own @ stored) < _SAME_MODEL:
+            raise KnowledgeEmbeddingError(
+                f"{self._tenant}: the replica's vectors are of another model than this node's"
+            )
+
+    async def _embed(self, text: str) -> NDArray[np.float32]:
+        purpose = Purpose(tenant=self._tenant, call_id="", priority=Priority.SHADOW, budget_s=_EMBED_BUDGET_S)
+        (own,) = await self._embedder.embed([text], purpose)
+        return np.asarray(own, dtype=np.float32)
+
+
 class _Replica:
     """Follows a tenant's replica for one agent."""
 
-    def __init__(self, path: Path, sources: frozenset[str], mentions: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, sources: frozenset[str], mentions: Mapping[str, str], model: _Model) -> None:
         self.path = path
+        self._model = model
         self._sources = sources
         self._mentions = mentions
         self._file: Path | None = None
         self._unusable: Path | None = None
+        self._again_at = 0.0
         self._opened: tuple[Path, View] | None = None
         self._opening: threading.Thread | None = None
 
     def open(self) -> View:
-        """Open what runs now. Raises apsw.Error and OSError."""
+        """Open what runs now; not for the event loop's thread.
+
+        Raises apsw.Error, OSError, KnowledgeEmbeddingError and what the embedder raises.
+        """
         # The link may move between reading and opening it, and then the file is gone: look again.
         for attempt in (1, 2, 3):
             file = data_file(self.path)
@@ -120,6 +171,11 @@ class _Replica:
                 if attempt == 3 or data_file(self.path) == file:
                     raise
                 continue
+            try:
+                self._model.check(view)
+            except BaseException:
+                view.close()
+                raise
             self._opened = (file, view)
             return view
         raise AssertionError
@@ -136,7 +192,7 @@ class _Replica:
                 view = opened
         file = data_file(self.path)
         # While there is none, or only one that cannot be opened, what is open goes on answering.
-        is_usable = file is not None and file != self._unusable
+        is_usable = file is not None and (file != self._unusable or time.monotonic() >= self._again_at)
         if self._opening is None and is_usable and not (file == self._file and view.follow()):
             self._opening = threading.Thread(target=self._open_beside, name="knowledge:open", daemon=True)
             self._opening.start()
@@ -146,7 +202,9 @@ class _Replica:
         file = data_file(self.path)
         try:
             self.open()
-        except (apsw.Error, OSError) as error:
+        except (apsw.Error, OSError, BoroughError, RuntimeError, TimeoutError, CancelledError) as error:
+            is_other = isinstance(error, KnowledgeEmbeddingError)
+            self._again_at = time.monotonic() + (_OTHER_MODEL_AGAIN_AFTER_S if is_other else _AGAIN_AFTER_S)
             self._unusable = file
             # What was open before goes on answering; the sync agent notices damage and fetches again.
             log.warning("knowledge_reopen_failed", error=type(error).__name__)
@@ -171,7 +229,8 @@ async def open_knowledge(
             ]
             writer.put(as_message(item, stored))
         writer.flush()
-    return KnowledgeBase(View(connection, frozenset(item.source for item in items), mentions))
+    view = View(connection, frozenset(item.source for item in items), mentions)
+    return KnowledgeBase(view, _Model(embedder, tenant))
 
 
 async def open_replica(
@@ -181,17 +240,10 @@ async def open_replica(
 
     Raises KnowledgeDamagedError, KnowledgeEmbeddingError and what the embedder raises.
     """
-    replica = _Replica(path, frozenset(sources), mentions)
+    model = _Model(embedder, tenant)
+    replica = _Replica(path, frozenset(sources), mentions, model)
     try:
         view = await asyncio.to_thread(replica.open)
     except (apsw.Error, OSError) as error:
         raise KnowledgeDamagedError(tenant, str(error)) from error
-    sample = view.sample_text()
-    if sample is not None:
-        text, stored = sample
-        purpose = Purpose(tenant=tenant, call_id="", priority=Priority.SHADOW, budget_s=_EMBED_BUDGET_S)
-        (own,) = await embedder.embed([text], purpose)
-        if len(own) != len(stored) or float(own @ stored) < _SAME_MODEL:
-            view.close()
-            raise KnowledgeEmbeddingError(f"{tenant}: the replica's vectors are of another model than this node's")
-    return KnowledgeBase(view, replica)
+    return KnowledgeBase(view, model, replica)

@@ -190,6 +190,54 @@ async def test_vectors_of_another_model_are_refused(replica: KnowledgeReplica, f
         await open_replica(link_path(folder, TENANT), ["products"], {}, Backwards(), tenant=TENANT)
 
 
+def backwards(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors of another model."""
+    return letter_vectors(texts)[:, ::-1]
+
+
+async def test_a_swap_to_vectors_of_another_model_is_not_followed(
+    replica: KnowledgeReplica, folder: Path, tmp_path: Path
+) -> None:
+    """What was open answers on, until there are vectors of this node's model again."""
+    base = await opened(folder)
+    replica.apply_snapshot(*make_snapshot(tmp_path, [an_item("coral")], version=2, embed=backwards))
+    follower = base._replica
+    assert follower is not None
+    await until(lambda: base.version > 0 and follower._unusable is not None)
+    assert price_of(base, "amber") == "5"
+    replica.apply_snapshot(*make_snapshot(tmp_path, [an_item("coral")], version=3))
+    await until(lambda: base.version == 3)
+    base.close()
+
+
+async def test_files_serve_on_where_the_first_replica_is_of_another_model(folder: Path, tmp_path: Path) -> None:
+    base = await open_knowledge([an_item("amber", price="1")], {}, Letters(), tenant=TENANT, cache=None)
+    base.follow(link_path(folder, TENANT), ["products"], {})
+    replica = KnowledgeReplica(folder)
+    replica.apply_snapshot(*make_snapshot(tmp_path, [an_item("amber", price="2")], version=1, embed=backwards))
+    follower = base._replica
+    assert follower is not None
+    await until(lambda: base.version == 0 and follower._unusable is not None)
+    assert price_of(base, "amber") == "1"
+    base.close()
+
+
+async def test_what_could_not_be_opened_once_is_opened_later(
+    replica: KnowledgeReplica, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.knowledge.base._AGAIN_AFTER_S", 0.2)
+    base = await opened(folder)
+    replica.apply_snapshot(*make_snapshot(tmp_path, [an_item("coral")], version=2))
+    data = link_path(folder, TENANT).resolve()
+    data.rename(tmp_path / "away")
+    follower = base._replica
+    assert follower is not None
+    await until(lambda: base.version == 1 and follower._unusable is not None)
+    (tmp_path / "away").rename(data)
+    await until(lambda: base.version == 2)
+    base.close()
+
+
 async def test_a_damaged_replica_is_told(tmp_path: Path) -> None:
     """Not a crash."""
     link_path(tmp_path, TENANT).write_bytes(b"no database" * 1000)
