@@ -101,12 +101,13 @@ class FleetListener:
         _, region, kind, node = message.subject.split(".")
         arrived = Arrived(region=region, kind=kind, node=node, payload=message.data, headers=message.headers)
         said, problems = read_state(arrived, self._names)
+        heard_at_ms = round(message.metadata.timestamp.timestamp() * 1000)
         if problems:
             await self._refuse(arrived, problems, message.metadata.sequence.stream)
         elif isinstance(said, Health):
-            self._states.take_health(said, heard_at_ms=round(message.metadata.timestamp.timestamp() * 1000))
+            self._states.take_health(said, heard_at_ms=heard_at_ms)
         else:
-            self._states.take_ack(said)
+            self._states.take_ack(said, heard_at_ms=heard_at_ms)
 
     async def _refuse(self, arrived: Arrived, problems: list[str], stream_seq: int) -> None:
         self._count(arrived.region, arrived.kind, arrived.node, problems)

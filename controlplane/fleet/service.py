@@ -31,7 +31,8 @@ class FleetService(FleetServicer):
         require(context, Role.VIEWER)
         bundles = await self._database.read(newest_versions)
         knowledge = await self._database.read(newest_messages)
-        regions = [request.region] if request.region else sorted({*self._catalogue.regions(), *self._states.regions()})
+        heard = self._states.regions(now_ms=time.time_ns() // 1_000_000)
+        regions = [request.region] if request.region else sorted({*self._catalogue.regions(), *heard})
         refusals = sorted(self._border.recent().items())
         return pb.FleetReply(
             regions=[self._region(region, bundles.get(region), knowledge) for region in regions],

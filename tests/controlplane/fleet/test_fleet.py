@@ -26,7 +26,7 @@ from contract.uplink_pb2 import (
 )
 from controlplane.fleet.listening import FleetListener
 from controlplane.fleet.refused import refused_documents
-from controlplane.fleet.states import FleetStates, Wanted
+from controlplane.fleet.states import FORGOTTEN_AFTER_MS, FleetStates, Wanted
 from controlplane.metrics import HubMetrics
 from controlplane.streams import ensure_streams
 from tests.controlplane.nats_server import NatsServer
@@ -82,26 +82,61 @@ def test_another_bundle_or_knowledge_is_drift() -> None:
 def test_an_older_message_changes_nothing() -> None:
     fleet = states()
     fleet.take_health(a_health(), heard_at_ms=2000)
-    fleet.take_health(a_health(at_ms=NOW_MS - 1, bundle=1), heard_at_ms=2001)
+    fleet.take_health(a_health(bundle=1), heard_at_ms=1999)
     assert fleet.nodes("in-south", WANTED, now_ms=2000)[0].health.bundle_version == 3
+
+
+def test_a_node_whose_clock_was_wrong_is_heard_again_at_once() -> None:
+    """What is newest is told by the hub's stream, not by the node's clock."""
+    fleet, wrong_ms = states(), NOW_MS + 10 * 365 * 24 * 3_600_000
+    fleet.take_health(a_health(at_ms=wrong_ms, bundle=2), heard_at_ms=NOW_MS)
+    fleet.take_ack(an_ack(2, REFUSAL_DIGEST, at_ms=wrong_ms), heard_at_ms=NOW_MS)
+    fleet.take_health(a_health(bundle=3), heard_at_ms=NOW_MS + 5000)
+    fleet.take_ack(an_ack(3), heard_at_ms=NOW_MS + 5001)
+    (node,) = fleet.nodes("in-south", WANTED, now_ms=NOW_MS + 6000)
+    assert (node.health.bundle_version, node.age_ms, node.is_silent) == (3, 1000, False)
+    fleet.take_ack(an_ack(4, at_ms=wrong_ms), heard_at_ms=NOW_MS + 5002)
+    fleet.take_health(a_health(bundle=3), heard_at_ms=NOW_MS + 7000)
+    assert not fleet.nodes("in-south", WANTED, now_ms=NOW_MS + 7000)[0].is_drifted
+    fleet.take_ack(an_ack(4, REFUSAL_DIGEST), heard_at_ms=NOW_MS + 7001)
+    (node,) = fleet.nodes("in-south", Wanted(bundle_version=4), now_ms=NOW_MS + 7002)
+    assert node.refused is not None
+
+
+def test_an_ack_that_waited_for_the_link_does_not_outdo_the_health_that_overtook_it() -> None:
+    fleet = states()
+    fleet.take_health(a_health(bundle=3), heard_at_ms=NOW_MS)
+    fleet.take_ack(an_ack(2, at_ms=NOW_MS - 60_000), heard_at_ms=NOW_MS + 1)
+    assert not fleet.nodes("in-south", WANTED, now_ms=NOW_MS + 1)[0].is_drifted
+
+
+def test_a_node_that_was_taken_down_is_forgotten_after_a_day() -> None:
+    fleet = states()
+    fleet.take_health(a_health(node="in-south-2"), heard_at_ms=NOW_MS)
+    fleet.take_ack(an_ack(3), heard_at_ms=NOW_MS + 10)
+    assert len(fleet.nodes("in-south", WANTED, now_ms=NOW_MS + FORGOTTEN_AFTER_MS)) == 2
+    (left,) = fleet.nodes("in-south", WANTED, now_ms=NOW_MS + FORGOTTEN_AFTER_MS + 1)
+    assert left.node == "in-south-1"
+    assert fleet.regions(now_ms=NOW_MS + FORGOTTEN_AFTER_MS + 10) == {"in-south"}
+    assert fleet.regions(now_ms=NOW_MS + FORGOTTEN_AFTER_MS + 11) == set()
 
 
 def test_a_refusal_counts_while_what_was_refused_is_wanted() -> None:
     fleet = states()
     fleet.take_health(a_health(bundle=2), heard_at_ms=1000)
-    fleet.take_ack(an_ack(3, REFUSAL_DIGEST))
+    fleet.take_ack(an_ack(3, REFUSAL_DIGEST), heard_at_ms=1000)
     (node,) = fleet.nodes("in-south", WANTED, now_ms=1000)
     assert node.refused is not None
     assert node.refused.refusal == REFUSAL_DIGEST
     assert fleet.nodes("in-south", Wanted(bundle_version=4), now_ms=1000)[0].refused is None
-    fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1))
+    fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1), heard_at_ms=NOW_MS + 1)
     assert fleet.nodes("in-south", WANTED, now_ms=1000)[0].refused is None
 
 
 def test_an_ack_tells_at_once_what_health_will_tell_later() -> None:
     fleet = states()
     fleet.take_health(a_health(bundle=2), heard_at_ms=NOW_MS)
-    fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1))
+    fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1), heard_at_ms=NOW_MS + 1)
     (node,) = fleet.nodes("in-south", WANTED, now_ms=NOW_MS + 1)
     assert not node.is_drifted
     assert node.health.bundle_version == 3
@@ -122,8 +157,8 @@ def test_a_refusal_of_knowledge_is_kept_beside_acks_of_bundles() -> None:
         refusal=REFUSAL_DIGEST,
         at_ms=NOW_MS,
     )
-    fleet.take_ack(refusal)
-    fleet.take_ack(an_ack(3))
+    fleet.take_ack(refusal, heard_at_ms=1000)
+    fleet.take_ack(an_ack(3), heard_at_ms=1000)
     node = fleet.nodes("in-south", WANTED, now_ms=1000)[0]
     assert node.refused == refusal
 
@@ -177,8 +212,8 @@ async def test_what_was_said_before_the_start_and_after_it_is_heard(nats: Client
     await ensure_streams(nats, ["in-south"])
     jetstream = nats.jetstream()
     await jetstream.publish(health("in-south", "in-south-1"), a_health(bundle=2).SerializeToString())
-    await jetstream.publish(ack("in-south", "in-south-1"), an_ack(3, REFUSAL_DIGEST).SerializeToString())
     await jetstream.publish(ack("in-south", "in-south-1"), an_ack(1, at_ms=NOW_MS - 10).SerializeToString())
+    await jetstream.publish(ack("in-south", "in-south-1"), an_ack(3, REFUSAL_DIGEST).SerializeToString())
     async with hearing(nats) as heard:
         fleet = heard.fleet
         await until(lambda: seen(fleet) == 1 and fleet.nodes("in-south", WANTED, now_ms=0)[0].refused is not None)
@@ -295,9 +330,9 @@ def test_a_refused_bundle_that_names_a_tenant_is_about_the_bundle() -> None:
     refusal = an_ack(3, REFUSAL_DOCUMENT)
     refusal.tenant = "shop"
     fleet.take_health(a_health(bundle=2), heard_at_ms=1000)
-    fleet.take_ack(refusal)
+    fleet.take_ack(refusal, heard_at_ms=1000)
     assert fleet.nodes("in-south", WANTED, now_ms=1000)[0].refused == refusal
-    fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1))
+    fleet.take_ack(an_ack(3, at_ms=NOW_MS + 1), heard_at_ms=NOW_MS + 1)
     assert fleet.nodes("in-south", WANTED, now_ms=1000)[0].refused is None
 
 
@@ -307,7 +342,7 @@ def test_a_refused_document_is_named_with_its_tenant_if_the_node_says_it() -> No
         refusal = an_ack(3, REFUSAL_DOCUMENT)
         refusal.node, refusal.tenant, refusal.document_kind, refusal.document_name = node, tenant, "Agent", "line"
         fleet.take_health(a_health(bundle=2, node=node), heard_at_ms=1000)
-        fleet.take_ack(refusal)
+        fleet.take_ack(refusal, heard_at_ms=1000)
     nodes = fleet.nodes("in-south", WANTED, now_ms=1000)
     told, guessed = refused_documents(nodes, ["shop", "bank"], lambda *_: ("bank", "gone", "shop"))
     assert (told.document.tenant, list(told.nodes), told.by_all) == ("shop", ["in-south-1"], False)
