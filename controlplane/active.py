@@ -102,11 +102,12 @@ async def be_active(instance: Instance) -> None:
         listener = _serve_fleet(instance, store, collector, tasks)
         add_AuditServicer_to_server(AuditService(store.audit), collector)
         await _serve_knowledge(instance, store, collector, stack, tasks)
-        _serve_rollups(instance, store, collector, tasks)
         instance.bus.on_reconnect[:] = [listener.reconnected, bundles.prepare_again]
         jetstream = instance.bus.client.jetstream()
         if keeper is not None and keeper.is_restored:
             await _go_on_above(bundles)
+        # Afterwards: rollups are judged by the bundles that there are.
+        _serve_rollups(instance, store, collector, tasks)
         tasks.start(bundles.run(), "bundles")
         beats = Beats(jetstream, store.catalogue.regions, instance.lease, instance.metrics, bundles.prepare_again)
         tasks.start(beats.run(), "beats")
@@ -202,6 +203,7 @@ def _publisher(instance: Instance, store: _Store) -> BundlePublisher:
         instance.lease,
         metrics=instance.metrics,
         prepare=prepare,
+        reissued=store.catalogue.refresh,
     )
 
 

@@ -55,6 +55,9 @@ class Names:
     def newest_bundle(self, region: str) -> int:
         return 3
 
+    def has_bundle(self, region: str, version: int) -> bool:
+        return version <= 3
+
 
 class Watched(Border):
     """The border as it is, and a hub whose user hears everything."""

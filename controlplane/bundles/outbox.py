@@ -94,6 +94,14 @@ def mark_waiting(connection: apsw.Connection, region: str, version: int) -> None
     connection.execute("UPDATE bundles SET published_at_ms = NULL WHERE region = ? AND version = ?", (region, version))
 
 
+def all_versions(connection: apsw.Connection) -> dict[str, frozenset[int]]:
+    """Every version of each region that the database holds."""
+    found: dict[str, set[int]] = {}
+    for region, version in connection.execute("SELECT region, version FROM bundles"):
+        found.setdefault(str(region), set()).add(int(version))
+    return {region: frozenset(versions) for region, versions in found.items()}
+
+
 def newest_versions(connection: apsw.Connection) -> dict[str, BundleVersion]:
     """The newest bundle of each region."""
     rows = connection.execute(

@@ -40,7 +40,7 @@ _Write = Callable[[apsw.Connection], None]
 class BundlePublisher:
     """Publishes what waits in the outbox, in the order of versions, for as long as the lease is held."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root names them
         self,
         database: HubDatabase,
         jetstream: JetStreamContext,
@@ -49,8 +49,11 @@ class BundlePublisher:
         *,
         metrics: HubMetrics,
         prepare: Callable[[], Awaitable[None]],
+        reissued: Callable[[], Awaitable[None]],
     ) -> None:
-        """`prepare` makes the streams; it is called again after every failure."""
+        """`prepare` makes the streams; it is called again after every failure. `reissued` is told of versions that
+        nobody applied."""
+        self._reissued = reissued
         self._prepare = prepare
         self._is_prepared = False
         self._metrics = metrics
@@ -113,6 +116,7 @@ class BundlePublisher:
             if in_stream > newest.version:
                 self._lease.check()
                 await self._database.write(self._reissue(region, in_stream + 1))
+                await self._reissued()
                 log.warning("bundle_reissued", region=region, bundle=in_stream + 1, database_had=newest.version)
             elif in_stream < newest.version:
                 await self._database.write(_waits(region, newest.version))

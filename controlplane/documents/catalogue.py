@@ -9,7 +9,7 @@ import apsw
 
 from contract.documents import AgentDocument, AgentSpec, FlowDocument, PolicyDocument, RegionDocument, TenantDocument
 from contract.documents_shape import CheckedDocument
-from controlplane.bundles.outbox import newest_versions
+from controlplane.bundles.outbox import all_versions
 from controlplane.database import HubDatabase
 from controlplane.documents.estate import regions_in, regions_of, tenants_of
 from controlplane.documents.store import as_entry, load_estate, revisions_after
@@ -25,7 +25,7 @@ class Catalogue:
         self._names = _Names()
         self._regions_of: dict[str, tuple[str, ...]] = {}
         self._regions: tuple[str, ...] = ()
-        self._bundle_versions: dict[str, int] = {}
+        self._bundles: dict[str, frozenset[int]] = {}
 
     async def refresh(self) -> None:
         """Read what changed since the last time."""
@@ -47,7 +47,11 @@ class Catalogue:
 
     def newest_bundle(self, region: str) -> int:
         """The newest version compiled for a region; 0 before the first."""
-        return self._bundle_versions.get(region, 0)
+        return max(self._bundles.get(region, ()), default=0)
+
+    def has_bundle(self, region: str, version: int) -> bool:
+        """Whether this version was compiled from documents that the database holds."""
+        return version in self._bundles.get(region, ())
 
     # What any revision named.
 
@@ -73,7 +77,7 @@ class Catalogue:
         estate, _ = load_estate(connection)
         self._regions_of = {tenant: regions_of(estate, tenant) for tenant in tenants_of(estate)}
         self._regions = tuple(regions_in(estate))
-        self._bundle_versions = {name: bundle.version for name, bundle in newest_versions(connection).items()}
+        self._bundles = all_versions(connection)
         for row_id, stored in revisions_after(connection, self._seen_row):
             checked = as_entry(stored).checked() if not stored.is_deleted else None
             if checked is not None:

@@ -21,3 +21,6 @@ class KnownNames(Protocol):
 
     def newest_bundle(self, region: str) -> int:
         """The newest bundle version compiled for a region; 0 before the first."""
+
+    def has_bundle(self, region: str, version: int) -> bool:
+        """Whether the documents of this version are known; after a restore some between others are not."""

@@ -14,6 +14,8 @@ from contract.uplink_pb2 import Entry, Rollup
 ROWS_AT_ONCE = 2_000
 # All are counted; the newest can be looked at.
 REFUSALS_KEPT = 10_000
+# Beyond it a rollup that is not known yet is refused.
+MOST_KEPT = 10_000
 
 
 class Outcome(StrEnum):
@@ -25,6 +27,8 @@ class Outcome(StrEnum):
     # Another one with this number was counted before: a node was restored or copied.
     CONFLICTING = "conflicting"
     REFUSED = "refused"
+    # Names what the hub does not know yet: it stays in the stream and is tried again.
+    KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,28 @@ def refuse(connection: apsw.Connection, refusal: Refusal) -> None:
     row = (refusal.stream_seq, refusal.sent_at_ms, refusal.region, refusal.node, refusal.problem)
     connection.execute("INSERT INTO rollup_refusals VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
     connection.execute("UPDATE rollup_position SET refused = refused + ?", (connection.changes(),))
+
+
+def keep(connection: apsw.Connection, stream_seq: int, sent_at_ms: int, now_ms: int) -> bool:
+    """Note that a message is to be tried again; returns whether there was room."""
+    connection.execute("UPDATE rollup_kept SET tried_at_ms = ? WHERE stream_seq = ?", (now_ms, stream_seq))
+    if connection.changes():
+        return True
+    if _integer(connection.execute("SELECT count(*) FROM rollup_kept").get) >= MOST_KEPT:
+        return False
+    connection.execute("INSERT INTO rollup_kept VALUES (?, ?, ?)", (stream_seq, sent_at_ms, now_ms))
+    return True
+
+
+def kept(connection: apsw.Connection, tried_before_ms: int, limit: int) -> list[int]:
+    """Messages to be tried again, those first that wait longest."""
+    sql = "SELECT stream_seq FROM rollup_kept WHERE tried_at_ms < ? ORDER BY tried_at_ms LIMIT ?"
+    return [_integer(seq) for (seq,) in connection.execute(sql, (tried_before_ms, limit))]
+
+
+def drop_kept(connection: apsw.Connection, stream_seq: int) -> None:
+    """It is counted, refused or gone."""
+    connection.execute("DELETE FROM rollup_kept WHERE stream_seq = ?", (stream_seq,))
 
 
 def read_position(connection: apsw.Connection) -> int:

@@ -3,6 +3,10 @@
 After contract/uplink_guard.py (form, sizes, nothing unknown) come the names: each must be built in or stand in a
 document of the tenant; and the counts: they must add up, and a sketch must be one of so many values. What is wrong is
 told by field, never by content.
+
+Documents that the hub lost in a restore, or a clock that is ahead, are no fault of a rollup: such problems are NotYet.
+A name that is unknown is one only in an entry of a bundle version that the hub does not have; what it compiled itself
+names all there is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,6 +48,12 @@ class Arrived:
     now_ms: int
 
 
+class NotYet(str):
+    """A problem that newer documents, or time, may take away."""
+
+    __slots__ = ()
+
+
 def read_rollup(arrived: Arrived, names: KnownNames) -> tuple[Rollup, list[str]]:
     """The rollup, and everything that is wrong with it; refuse it if that is anything."""
     rollup, problems = uplink_guard.read(Rollup, arrived.payload)
@@ -62,13 +72,24 @@ def _problems(rollup: Rollup, names: KnownNames, now_ms: int) -> Iterator[str]:
         yield "seq: is missing"
     for entry in rollup.entries:
         if entry.minute > newest_minute:
-            yield "entries.minute: has not come yet"
+            yield NotYet("entries.minute: has not come")
         yield from _names(entry, rollup.region, names)
         yield from _calls(entry.calls)
         yield from _turns(entry.turns)
 
 
 def _names(entry: Entry, region: str, names: KnownNames) -> Iterator[str]:
+    version = entry.agent_version
+    is_number = version.isascii() and version.isdigit() and str(int(version)) == version
+    if not is_number:
+        yield "entries.agent_version: is no bundle of the region"
+    elif version != NO_BUNDLE and int(version) > names.newest_bundle(region):
+        yield NotYet("entries.agent_version: is no bundle of the region")
+    is_known = not is_number or version == NO_BUNDLE or names.has_bundle(region, int(version))
+    yield from _unknown(entry, region, names) if is_known else map(NotYet, _unknown(entry, region, names))
+
+
+def _unknown(entry: Entry, region: str, names: KnownNames) -> Iterator[str]:
     tenant, agent = entry.tenant, entry.agent
     if tenant != OTHER and tenant not in names.tenants(region):
         yield "entries.tenant: is not known in the region"
@@ -76,10 +97,6 @@ def _names(entry: Entry, region: str, names: KnownNames) -> Iterator[str]:
         yield "entries.agent: is not known"
     elif entry.intent and entry.intent not in BUILTIN_INTENTS and entry.intent not in names.intents(tenant, agent):
         yield "entries.intent: is not known"
-    version = entry.agent_version
-    is_number = version.isascii() and version.isdigit() and str(int(version)) == version
-    if not is_number or (version != NO_BUNDLE and int(version) > names.newest_bundle(region)):
-        yield "entries.agent_version: is no bundle of the region"
     reasons = names.reasons(tenant)
     if any(reason not in BUILTIN_REASONS and reason not in reasons for reason in entry.calls.escalated):
         yield "entries.calls.escalated: is not known"

@@ -19,6 +19,7 @@ from controlplane.bundles import compiling
 from controlplane.bundles.publishing import BundlePublisher
 from controlplane.database import HubDatabase
 from controlplane.documents.application import Documents
+from controlplane.documents.catalogue import Catalogue
 from controlplane.documents.judgement import pack_judge
 from controlplane.errors import BundleTooLargeError, LeaseLostError
 from controlplane.lease import Holder, Lease
@@ -42,11 +43,23 @@ async def lease(nats: Client) -> AsyncIterator[Lease]:
     await held.release()
 
 
-def publisher_of(database: HubDatabase, nats: Client, signer: Signer, lease: Lease) -> BundlePublisher:
+def publisher_of(
+    database: HubDatabase, nats: Client, signer: Signer, lease: Lease, known: Catalogue | None = None
+) -> BundlePublisher:
+    catalogue = known or Catalogue(database)
+
     async def prepare() -> None:
         await ensure_streams(nats, REGIONS)
 
-    return BundlePublisher(database, nats.jetstream(), signer, lease, metrics=HubMetrics.create(), prepare=prepare)
+    return BundlePublisher(
+        database,
+        nats.jetstream(),
+        signer,
+        lease,
+        metrics=HubMetrics.create(),
+        prepare=prepare,
+        reissued=catalogue.refresh,
+    )
 
 
 @pytest.fixture
@@ -202,3 +215,19 @@ async def test_streams_are_created_again_without_harm(nats: Client) -> None:
     await nats.jetstream().publish(bundle("in-south"), b"x")
     await ensure_streams(nats, REGIONS)
     assert (await nats.jetstream().stream_info(config_stream("in-south"))).state.messages == 1
+
+
+async def test_the_catalogue_knows_a_version_that_was_issued_anew(
+    documents: Documents, database: HubDatabase, nats: Client, signer: Signer, lease: Lease
+) -> None:
+    """The database was restored and lacks version 2: nodes get version 3, and what they count of it is expected."""
+    catalogue = Catalogue(database)
+    publisher = publisher_of(database, nats, signer, lease, catalogue)
+    await documents.apply(everything(), ADA)
+    await documents.apply(GREETED, ADA)
+    await publisher.publish_waiting()
+    await database.write(lambda connection: connection.execute("DELETE FROM bundles WHERE version = 2").fetchall())
+    await catalogue.refresh()
+    await publisher.reconcile()
+    assert catalogue.newest_bundle("in-south") == 3
+    assert [catalogue.has_bundle("in-south", version) for version in (1, 2, 3)] == [True, False, True]

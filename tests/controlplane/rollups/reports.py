@@ -22,6 +22,7 @@ class Names:
     intents_known: set[str] = field(default_factory=lambda: {"price", "hours"})
     reasons_known: set[str] = field(default_factory=lambda: {"complaint"})
     bundle: int = 17
+    bundles_lost: set[int] = field(default_factory=set)
 
     def tenants(self, region: str) -> Collection[str]:
         return self.tenants_known if region in ("in-south", "eu-central") else ()
@@ -37,6 +38,9 @@ class Names:
 
     def newest_bundle(self, region: str) -> int:
         return self.bundle
+
+    def has_bundle(self, region: str, version: int) -> bool:
+        return version <= self.bundle and version not in self.bundles_lost
 
 
 def calls(number: int, seed: int, tenant: str = "acme", now_ms: int = NOW_MS) -> list[EndedCall]:

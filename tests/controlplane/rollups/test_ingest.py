@@ -22,6 +22,7 @@ from contract.subjects import ROLLUP_STREAM
 from contract.subjects import rollup as rollup_subject
 from contract.uplink_pb2 import Rollup
 from controlplane.database import HubDatabase
+from controlplane.rollups import ingest as ingest_module
 from controlplane.rollups import store
 from controlplane.rollups.ingest import CONSUMER, RollupIngest
 from controlplane.rollups.metrics import RollupMetrics
@@ -38,11 +39,17 @@ WORDS = "anna asked for a loan"
 
 @contextlib.asynccontextmanager
 async def taking(
-    client: Client, database: HubDatabase, registry: CollectorRegistry | None = None, ack_wait_s: float = 30.0
+    client: Client,
+    database: HubDatabase,
+    registry: CollectorRegistry | None = None,
+    ack_wait_s: float = 30.0,
+    names: Names | None = None,
 ) -> AsyncIterator[None]:
     """Take rollups inside the block."""
     metrics = RollupMetrics.create(registry or CollectorRegistry())
-    ingest = RollupIngest(client, database, names=Names(), metrics=metrics, ack_wait_s=ack_wait_s)
+    ingest = RollupIngest(
+        client, database, names=names or Names(), metrics=metrics, ack_wait_s=ack_wait_s, try_kept_every_ms=50
+    )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(ingest.run())
         yield
@@ -140,6 +147,50 @@ async def test_what_says_more_than_counts_is_refused_erased_and_holds_up_nothing
         assert b"anna-asked-for-a-loan" not in content
     for file in files_of(tmp_path, "hub.sqlite3*"):
         assert b"anna" not in file.read_bytes().lower()
+
+
+async def test_what_is_not_known_yet_is_kept_and_counted_later(
+    nats: Client, database: HubDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's documents were restored: a version and its intents are unknown until they are applied again. What names
+    nothing of ours under a version that the hub has is erased at once, and what stays unknown after a while."""
+    await ensure_streams(nats, [])
+    registry, names = CollectorRegistry(), Names(intents_known={"hours"}, bundles_lost={17})
+    ahead, hostile = some_rollup(3, 2, seq=2, node="in-south-2"), some_rollup(3, 1, seq=3, node="in-south-3")
+    for entry in ahead.entries:
+        entry.agent_version = "19"
+    for entry in hostile.entries:
+        entry.agent_version = "16"
+    hostile.entries[0].intent = "anna-asked-for-a-loan"
+    early = some_rollup(3, 4, seq=4, node="in-south-4")
+    early.entries[0].minute = time.time_ns() // 60_000_000_000 + 60
+    lost = some_rollup(9, 1, seq=1)
+    assert "price" in {entry.intent for entry in lost.entries}
+    for made in (lost, ahead, hostile, early):
+        await publish(nats, made)
+    async with taking(nats, database, registry, names=names):
+        await until(lambda: nothing_waits(nats))
+        assert (await counted(database))["counted"] == 0
+        assert registry.get_sample_value("borough_hub_rollups_total", {"outcome": "kept"}) == 3
+        assert await in_stream(nats) == 3
+        names.intents_known.add("price")
+        await until(lambda: all_counted(database, 1))
+        names.bundle = 19
+        await until(lambda: all_counted(database, 2))
+        assert await in_stream(nats) == 3
+        monkeypatch.setattr(ingest_module, "KEPT_MS", 0)
+        await until(lambda: holds(nats, 2))
+    assert await database.read(lambda connection: store.kept(connection, time.time_ns(), 10)) == []
+    assert registry.get_sample_value("borough_hub_rollups_total", {"outcome": "refused"}) == 2
+    assert await counted(database) == Counter(counted=2, calls=12, repeated=0, conflicting=0)
+
+
+async def in_stream(client: Client) -> int:
+    return (await client.jetstream().stream_info(ROLLUP_STREAM)).state.messages
+
+
+async def holds(client: Client, number: int) -> bool:
+    return await in_stream(client) == number
 
 
 async def test_answers_that_are_lost_after_the_commit_change_nothing(
