@@ -1,4 +1,7 @@
-"""The hub's connection to its nats-server: mutual TLS, reconnects for ever, says so in the log."""
+"""The hub's connection to its nats-server: mutual TLS, reconnects for ever, says so in the log.
+
+A rotated certificate counts from the next connection on: the server closes those of a generation that it forgets.
+"""
 
 import contextlib
 import ssl
@@ -32,13 +35,16 @@ class Bus:
 @contextlib.asynccontextmanager
 async def open_bus(section: NatsSection) -> AsyncIterator[Bus]:
     """Connect, waiting for a server that is not there yet. Raises NatsUnavailableError for unusable certificates."""
-    bus = Bus(client=Client())
+    bus, tls = Bus(client=Client()), _tls(section)
 
     async def failed(error: Exception) -> None:
         log.warning("nats_error", error=type(error).__name__, detail=str(error))
+        if not bus.client.is_connected:  # the files may have been half written before
+            _load_again(tls, section)
 
     async def disconnected() -> None:
         log.warning("nats_disconnected")
+        _load_again(tls, section)
 
     async def reconnected() -> None:
         log.info("nats_reconnected")
@@ -48,7 +54,7 @@ async def open_bus(section: NatsSection) -> AsyncIterator[Bus]:
     try:
         await bus.client.connect(
             section.url,
-            tls=_tls(section),
+            tls=tls,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_S,
             ping_interval=PING_INTERVAL_S,
@@ -67,6 +73,15 @@ async def open_bus(section: NatsSection) -> AsyncIterator[Bus]:
     finally:
         with contextlib.suppress(OSError):  # nats-py drains a socket that is gone
             await bus.client.close()
+
+
+def _load_again(context: ssl.SSLContext | None, section: NatsSection) -> None:
+    if context is None or section.certificate is None or section.key is None:
+        return
+    try:
+        context.load_cert_chain(section.certificate, section.key)
+    except OSError as error:  # also ssl.SSLError
+        log.warning("certificate_unreadable", detail=type(error).__name__)
 
 
 def _tls(section: NatsSection) -> ssl.SSLContext | None:
