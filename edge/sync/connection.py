@@ -21,6 +21,8 @@ _RECONNECT_WAIT_S = 1
 _PING_INTERVAL_S = 5
 # What went wrong on the way to NATS, whoever noticed: all of it means "try again".
 NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError)
+# What reading an answer raises that is not what the server's documentation says.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
 
 
 def raise_if_cancelled() -> None:
@@ -99,15 +101,23 @@ class NatsLink:
     async def _failed(self, error: Exception) -> None:
         log.debug("nats_error", link=self.name, detail=type(error).__name__)
         self._on_error(error)
+        if not self.is_up:  # the last look may have met a certificate half written
+            self._reload_certificate()
 
     async def _disconnected(self) -> None:
         if self._connected.is_set():
             log.warning("nats_disconnected", link=self.name)
         # A rotated certificate counts from the next connection on.
-        _load_certificate(self._tls, self._certificate)
+        self._reload_certificate()
 
     async def _reconnected(self) -> None:
         log.info("nats_reconnected", link=self.name)
+
+    def _reload_certificate(self) -> None:
+        try:
+            _load_certificate(self._tls, self._certificate)
+        except OSError as error:
+            log.warning("certificate_unreadable", link=self.name, detail=type(error).__name__)
 
 
 def _tls_context(ca: Path | None, certificate: CertificateSection | None) -> ssl.SSLContext | None:

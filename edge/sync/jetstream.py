@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 
 import nats.errors
@@ -11,12 +11,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from edge.sync.connection import NATS_ERRORS, REQUEST_WITHIN_S
+from edge.sync.connection import MALFORMED, NATS_ERRORS, REQUEST_WITHIN_S
 
 HEARTBEAT_S = 1.0
 SILENT_AFTER_S = 3 * HEARTBEAT_S
 # Should this process die, the server forgets a consumer after this long.
 FORGOTTEN_AFTER_S = 30.0
+MALFORMED_STATUS = 502
 
 
 class JetStreamError(nats.errors.Error):
@@ -31,11 +32,21 @@ async def api_request(client: Client, subject: str, body: Mapping[str, object] |
     """Ask the JetStream API. Raises JetStreamError and NATS_ERRORS."""
     payload = body if isinstance(body, bytes) else json.dumps(body).encode()
     reply = await client.request(subject, payload, timeout=REQUEST_WITHIN_S)
-    answer = json.loads(reply.data)
-    error = answer.get("error")
-    if error is not None:
-        raise JetStreamError(int(error["code"]), str(error.get("description", "")))
-    return dict(answer)
+    with _well_formed():
+        answer = dict(json.loads(reply.data))
+        error = answer.get("error")
+        if error is not None:
+            raise JetStreamError(int(error["code"]), str(error.get("description", "")))
+    return answer
+
+
+@contextlib.contextmanager
+def _well_formed() -> Iterator[None]:
+    """An answer that cannot be read is a failed request, whoever sent it. Raises JetStreamError."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise JetStreamError(MALFORMED_STATUS, f"malformed answer: {type(error).__name__}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +80,8 @@ async def consuming(
             mem_storage=True,
             num_replicas=1,
         )
-        consumer = await js.add_consumer(stream, config)
+        with _well_formed():
+            consumer = await js.add_consumer(stream, config)
         try:
             yield _messages(client, subscription)
         finally:
@@ -90,7 +102,8 @@ async def _messages(client: Client, subscription: Subscription) -> AsyncIterator
             if answer_to:
                 await client.publish(answer_to)
             continue
-        metadata = message.metadata
+        with _well_formed():
+            metadata = message.metadata
         if metadata.sequence.consumer != expected:
             return
         expected += 1

@@ -5,8 +5,12 @@ import contextlib
 import json
 from dataclasses import dataclass
 
+import structlog
+
 from contract.subjects import BORDER_ACCOUNT
-from edge.sync.connection import NATS_ERRORS, NatsLink
+from edge.sync.connection import MALFORMED, NATS_ERRORS, NatsLink
+
+log = structlog.get_logger(__name__)
 
 _ANSWERS_WITHIN_S = 0.5
 
@@ -50,11 +54,16 @@ class LeafLinks:
 
 
 def _links(data: bytes) -> list[LeafLink]:
-    answer = json.loads(data)
-    leafs = (answer.get("data") or {}).get("leafs") or []
-    server = str((answer.get("server") or {}).get("id", ""))
-    return [
-        LeafLink(server=server, connection=int(leaf["id"]))
-        for leaf in leafs
-        if leaf.get("account", BORDER_ACCOUNT) == BORDER_ACCOUNT
-    ]
+    """The links of one server; none when its answer is not what a server answers."""
+    try:
+        answer = json.loads(data)
+        leafs = (answer.get("data") or {}).get("leafs") or []
+        server = str((answer.get("server") or {}).get("id", ""))
+        return [
+            LeafLink(server=server, connection=int(leaf["id"]))
+            for leaf in leafs
+            if leaf.get("account", BORDER_ACCOUNT) == BORDER_ACCOUNT
+        ]
+    except MALFORMED as error:
+        log.warning("leaf_answer_malformed", detail=type(error).__name__)
+        return []
