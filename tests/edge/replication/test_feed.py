@@ -38,6 +38,22 @@ async def test_markers_of_deleted_objects_are_swept_but_never_the_newest_message
     await feed.close()
 
 
+async def test_an_object_that_lives_again_is_never_swept(client: Client) -> None:
+    js = client.jetstream()
+    bucket = await js.create_object_store(BUCKET)
+    name = "ltx/0/0000000000000001-0000000000000001.ltx"
+    await bucket.put(name, b"content")
+    feed = ReplicaFeed(js=js, bucket=BUCKET)
+    await feed.open()
+    await bucket.delete(name)
+    await bucket.put(name, b"again")
+    await bucket.put("ltx/1/0000000000000001-0000000000000005.ltx", b"content")
+    await until(lambda: feed.uploads == 3)
+    assert await feed.sweep() == 0
+    assert (await bucket.get(name)).data == b"again"
+    await feed.close()
+
+
 async def test_only_the_newest_level_tells_how_far_the_replica_reaches(client: Client) -> None:
     js = client.jetstream()
     bucket = await js.create_object_store(BUCKET)
