@@ -86,6 +86,7 @@ class ReplicationService:
                     tasks.create_task(litestream.run(), name=f"replication:{group}")
                 self._heal()
                 await self.watch.sweep()
+                await self._cut_logs()
                 raise_if_cancelled()
                 await asyncio.sleep(DISCOVER_EVERY_S)
 
@@ -136,6 +137,13 @@ class ReplicationService:
         draft.write_text(render(databases, self._settings.nats.access(), pace, metrics_port=None), encoding="utf-8")
         draft.chmod(CONFIG_MODE)
         draft.replace(path)
+
+    async def _cut_logs(self) -> None:
+        for litestream in self._litestreams.values():
+            try:
+                await asyncio.to_thread(litestream.cut_log)
+            except OSError as error:
+                log.warning("litestream_log_not_cut", detail=str(error))
 
     def _heal(self) -> None:
         """Restart what a stalled replica hangs on; a frozen process does not free itself."""
