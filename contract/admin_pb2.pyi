@@ -1075,12 +1075,17 @@ class MetricsReply(_message.Message):
     ROLLUPS_COUNTED_FIELD_NUMBER: _builtins.int
     ROLLUPS_REPEATED_FIELD_NUMBER: _builtins.int
     ROLLUPS_REFUSED_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
     rollups_counted: _builtins.int
     """Rollups counted, seen twice, and refused (malformed or with unknown names) since the hub's store began."""
     rollups_repeated: _builtins.int
     rollups_refused: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricsRow]: ...
+    @_builtins.property
+    def capacity(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeCapacity]:
+        """Empty when a tenant is asked for: slots are a node's."""
+
     def __init__(
         self,
         *,
@@ -1088,14 +1093,48 @@ class MetricsReply(_message.Message):
         rollups_counted: _builtins.int = ...,
         rollups_repeated: _builtins.int = ...,
         rollups_refused: _builtins.int = ...,
+        capacity: _abc.Iterable[Global___NodeCapacity] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollups_counted", b"rollups_counted", "rollups_refused", b"rollups_refused", "rollups_repeated", b"rollups_repeated", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "rollups_counted", b"rollups_counted", "rollups_refused", b"rollups_refused", "rollups_repeated", b"rollups_repeated", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MetricsReply: _TypeAlias = MetricsReply  # noqa: Y015
+
+@_typing.final
+class NodeCapacity(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SLOTS_USED_PEAK_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    node: _builtins.str
+    slots: _builtins.int
+    slots_used_peak: _builtins.int
+    """Highest number in use within the time."""
+    refused: _builtins.int
+    """Callers refused because no slot was free."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        node: _builtins.str = ...,
+        slots: _builtins.int = ...,
+        slots_used_peak: _builtins.int = ...,
+        refused: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "refused", b"refused", "region", b"region", "slots", b"slots", "slots_used_peak", b"slots_used_peak"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeCapacity: _TypeAlias = NodeCapacity  # noqa: Y015
 
 @_typing.final
 class AuditRequest(_message.Message):

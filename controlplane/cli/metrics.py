@@ -17,6 +17,7 @@ HEADER = (
     *("REGION", "TENANT", "CALLS", "CONTAINED", "FCR", "ESCALATED", "ABANDONED", "FAILED"),
     *("P50", "P95", "P99", "QUEUE P95", "SILENT"),
 )
+NODE_HEADER = ("REGION", "NODE", "SLOTS USED", "REFUSED")
 REASONS_SHOWN = 3
 
 
@@ -50,7 +51,7 @@ def metrics(
     """Show containment, first-call resolution and latency by region and tenant.
 
     FCR is the share of calls whose caller had not called the tenant on the same node within 24 hours. Percentiles are
-    of the response, in ms.
+    of the response, in ms. For each node: the most slots that were in use, of how many, and the callers refused.
     """
     request = pb.MetricsRequest(
         region=region, tenant=tenant, since_ms=time.time_ns() // 1_000_000 - since_ms, by_intent=by_intent
@@ -70,6 +71,10 @@ def _show(reply: pb.MetricsReply, *, by_intent: bool) -> None:
         for row in reply.rows:
             for line in _notes(row):
                 click.echo(f"{row.region}/{row.tenant}: {line}")
+        if reply.capacity:
+            click.echo()
+            show_table(NODE_HEADER, [_node_cells(node) for node in reply.capacity])
+            click.echo()
     click.echo(
         f"{reply.rollups_counted} rollups counted, {reply.rollups_repeated} came again, {reply.rollups_refused} refused"
     )
@@ -90,6 +95,10 @@ def _cells(row: pb.MetricsRow, *, by_intent: bool) -> Sequence[str]:
     )
     where = (row.region, row.tenant, row.agent, row.intent or "-") if by_intent else (row.region, row.tenant)
     return (*where, *counts)
+
+
+def _node_cells(node: pb.NodeCapacity) -> Sequence[str]:
+    return node.region, node.node, f"{node.slots_used_peak}/{node.slots}", str(node.refused)
 
 
 def _notes(row: pb.MetricsRow) -> Sequence[str]:

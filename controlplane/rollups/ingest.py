@@ -34,7 +34,7 @@ from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
 from controlplane.erasing import erase, name_or_nothing
 from controlplane.errors import HubDatabaseError
-from controlplane.rollups import store
+from controlplane.rollups import capacity, store
 from controlplane.rollups.metrics import RollupMetrics
 from controlplane.rollups.ports import KnownNames
 from controlplane.rollups.store import Outcome, Refusal
@@ -255,7 +255,10 @@ def _store(connection: apsw.Connection, checked: Sequence[_Checked], now_ms: int
 def _store_one(connection: apsw.Connection, one: _Checked, now_ms: int) -> Outcome:
     if not one.problems:
         store.drop_kept(connection, one.stream_seq)
-        return store.count(connection, one.rollup, one.payload, now_ms)
+        outcome = store.count(connection, one.rollup, one.payload, now_ms)
+        if outcome is Outcome.COUNTED:
+            capacity.add(connection, one.rollup, now_ms)
+        return outcome
     if one.may_be_kept(now_ms) and store.keep(connection, one.stream_seq, one.sent_at_ms, now_ms):
         return Outcome.KEPT
     refusal = Refusal(

@@ -13,7 +13,7 @@ import structlog
 from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
 from controlplane.errors import HubDatabaseError
-from controlplane.rollups import store
+from controlplane.rollups import capacity, store
 from controlplane.rollups.metrics import LatencyRow, RollupMetrics
 from controlplane.rollups.querying import grouped, latency_rows
 from controlplane.rollups.store import Selection
@@ -67,6 +67,13 @@ class RollupKeeper:
         for days, step_minutes in ((kept.minute_days, HOUR), (kept.hour_days, DAY)):
             while await self._coarsen(today - days * DAY, step_minutes):
                 pass
+        await self._database.write(
+            lambda connection: capacity.tidy(
+                connection,
+                minutes_before=today - kept.minute_days * DAY,
+                hours_before=today - kept.hour_days * DAY,
+            )
+        )
         seqs_before_ms = now_ms - kept.seq_days * DAY * 60_000
         await self._database.write(
             lambda connection: store.forget(
@@ -75,9 +82,10 @@ class RollupKeeper:
         )
 
     async def show(self, now_ms: int) -> None:
-        """Show the percentiles of the newest hour."""
+        """Show the percentiles of the newest hour, and how full the nodes were in it."""
         selection = Selection(first_minute=now_ms // 60_000 - HOUR)
         self._metrics.show_latencies(await self._database.read(lambda connection: _latencies(connection, selection)))
+        self._metrics.show_capacity(await self._database.read(lambda connection: capacity.read(connection, selection)))
 
     async def _coarsen(self, before_minute: int, step_minutes: int) -> int:
         return await self._database.write(

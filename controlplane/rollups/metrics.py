@@ -7,6 +7,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from contract.uplink_pb2 import Rollup
+from controlplane.rollups.capacity import NodeCapacity
 
 # Pairs of region and tenant that are shown apart. Each has 4 outcomes, 2 counters, and 24 percentiles.
 PAIRS_SHOWN = 500
@@ -34,6 +35,9 @@ class RollupMetrics:
     silent: Counter
     latency: Gauge
     refused_alarm: Gauge
+    slots: Gauge
+    slots_used_peak: Gauge
+    calls_refused: Gauge
     _pairs: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
@@ -59,6 +63,13 @@ class RollupMetrics:
                 "When a rollup of the region was last refused",
                 ["region"],
                 registry=registry,
+            ),
+            slots=Gauge("borough_hub_slots", "Calls that a node can take", ["region", "node"], registry=registry),
+            slots_used_peak=Gauge(
+                "borough_hub_slots_used_peak", "Most in use in the newest hour", ["region", "node"], registry=registry
+            ),
+            calls_refused=Gauge(
+                "borough_hub_calls_refused", "Refused in the newest hour", ["region", "node"], registry=registry
             ),
         )
 
@@ -86,6 +97,15 @@ class RollupMetrics:
             if self._pair(row.region, row.tenant) == (row.region, row.tenant):
                 for quantile, value_ms in row.values_ms:
                     self.latency.labels(row.region, row.tenant, row.stage, quantile).set(value_ms / MS_A_SECOND)
+
+    def show_capacity(self, nodes: Iterable[NodeCapacity]) -> None:
+        """Replace what is shown of all nodes; those that told nothing in the newest hour are not shown."""
+        for gauge in (self.slots, self.slots_used_peak, self.calls_refused):
+            gauge.clear()
+        for node in nodes:
+            self.slots.labels(node.region, node.node).set(node.slots)
+            self.slots_used_peak.labels(node.region, node.node).set(node.used_peak)
+            self.calls_refused.labels(node.region, node.node).set(node.refused)
 
     def _pair(self, region: str, tenant: str) -> tuple[str, str]:
         pair = (region, tenant)

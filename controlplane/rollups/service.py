@@ -9,7 +9,7 @@ from contract.admin_pb2_grpc import MetricsServicer
 from contract.uplink_pb2 import Sketch
 from controlplane.admin.callers import CallContext, Role, require
 from controlplane.database import HubDatabase
-from controlplane.rollups import store
+from controlplane.rollups import capacity, store
 from controlplane.rollups.querying import Group, grouped, summary
 from controlplane.rollups.store import Selection
 
@@ -39,11 +39,22 @@ class MetricsService(MetricsServicer):
 def _reply(connection: apsw.Connection, selection: Selection, *, by_intent: bool) -> pb.MetricsReply:
     nodes = store.read_nodes(connection)
     groups = grouped(store.read_entries(connection, selection), by_intent=by_intent)
+    nodes_full = [] if selection.tenant else capacity.read(connection, selection)
     return pb.MetricsReply(
         rows=[_row(group) for group in groups],
         rollups_counted=sum(node.counted for node in nodes),
         rollups_repeated=sum(node.repeated for node in nodes),
         rollups_refused=store.count_refusals(connection) + sum(node.conflicting for node in nodes),
+        capacity=[
+            pb.NodeCapacity(
+                region=one.region,
+                node=one.node,
+                slots=one.slots,
+                slots_used_peak=one.used_peak,
+                refused=one.refused,
+            )
+            for one in nodes_full
+        ],
     )
 
 

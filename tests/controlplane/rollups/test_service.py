@@ -7,11 +7,16 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from nats.aio.client import Client
+from prometheus_client import CollectorRegistry
 
 from contract.admin_pb2_grpc import add_MetricsServicer_to_server
+from contract.subjects import ROLLUP_STREAM
+from contract.uplink_pb2 import Capacity
 from controlplane.admin.gate import Gate, HandlerCollector, Services
 from controlplane.admin.revocation import RevocationList
 from controlplane.admin.server import AdminAddress, admin_server
@@ -20,11 +25,15 @@ from controlplane.cli.metrics import metrics
 from controlplane.cli.policy import policy
 from controlplane.database import HubDatabase
 from controlplane.rollups import store
+from controlplane.rollups.ingest import RollupIngest
+from controlplane.rollups.keeper import RollupKeeper
+from controlplane.rollups.metrics import RollupMetrics
 from controlplane.rollups.service import MetricsService
+from controlplane.streams import ensure_streams
 from edge.cli import PluggedGroup
 from edge.rollups.cut import count
 from tests.controlplane.certificates import Authority
-from tests.controlplane.rollups.reports import calls, payload, rollup
+from tests.controlplane.rollups.reports import Names, calls, payload, rollup, subject_of
 
 borough = PluggedGroup("borough")
 borough.add_command(metrics)
@@ -94,6 +103,46 @@ async def test_a_viewer_sees_containment_fcr_and_percentiles_by_region_and_tenan
     assert row["response_ms"]["maximum"] == max(responses)
     assert len(row["confidence"]) == 10
     assert [one["tenant"] for one in region["rows"]] == ["bank"]
+
+
+async def test_slots_used_and_callers_refused_are_shown_by_node(
+    nats: Client, database: HubDatabase, tmp_path: Path
+) -> None:
+    """Through the ingest: the highest of the time, the sum of the refused, each rollup once."""
+    await ensure_streams(nats, [])
+    registry = CollectorRegistry()
+    shown_to = RollupMetrics.create(registry)
+    ingest = RollupIngest(nats, database, names=Names(), metrics=shown_to)
+    consumer = await nats.jetstream().pull_subscribe("up.>", "test", stream=ROLLUP_STREAM)
+    for seq, (used, refused) in enumerate([(3, 0), (8, 2), (5, 1), (5, 1)]):
+        made = rollup([], seq=min(seq, 2) + 1, now_ms=NOW_MS - min(seq, 2) * 600_000)
+        made.capacity.MergeFrom(Capacity(slots=8, slots_used_peak=used, refused=refused))
+        await nats.jetstream().publish(subject_of(made), payload(made))
+    await ingest.take(await consumer.fetch(4, timeout=5))
+    async with serving(database, tmp_path) as context:
+        shown = await run(context)
+        as_json = json.loads((await run(context, "--json", "--region", "in-south")).output)
+        of_tenant = json.loads((await run(context, "--json", "--tenant", "acme")).output)
+        newest = json.loads((await run(context, "--json", "--since", "5m")).output)
+    assert ["in-south", "in-south-1", "8/8", "3"] in [line.split() for line in shown.output.splitlines()]
+    node = {"region": "in-south", "node": "in-south-1", "slots": "8", "slots_used_peak": "8", "refused": "3"}
+    assert as_json["capacity"] == [node]
+    assert of_tenant["capacity"] == []
+    assert newest["capacity"] == [{**node, "slots_used_peak": "3", "refused": "0"}]
+    keeper = RollupKeeper(database, metrics=shown_to)
+    await keeper.show(NOW_MS)
+    labels = {"region": "in-south", "node": "in-south-1"}
+    assert registry.get_sample_value("borough_hub_slots_used_peak", labels) == 8
+    assert registry.get_sample_value("borough_hub_calls_refused", labels) == 3
+    await keeper.tidy(NOW_MS + 4 * 86_400_000)
+    assert await database.read(_capacity_rows) == [(0, 8, 8, 3)]
+    await keeper.tidy(NOW_MS + 61 * 86_400_000)
+    assert await database.read(_capacity_rows) == []
+
+
+def _capacity_rows(connection: apsw.Connection) -> list[tuple[object, ...]]:
+    sql = "SELECT sum(minute % 60), max(slots), max(used_peak), sum(refused) FROM rollup_capacity GROUP BY region"
+    return list(connection.execute(sql))
 
 
 async def test_rows_by_intent_add_up_to_the_tenant(database: HubDatabase, tmp_path: Path) -> None:
