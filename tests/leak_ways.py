@@ -9,7 +9,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from contract.streams import MAX_PAYLOAD_BYTES, mirrors
 from contract.subjects import ack, bundle, health, object_stream, ping, rollup, snapshot_bucket
 from contract.uplink_pb2 import Ack, Health, KnowledgeVersion, Rollup
-from provisioning.identity.names import ServiceName, ServiceRole
+from provisioning.identity.names import HUB_SITE, ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore
 from provisioning.local.process import ServiceSpec, running
 from provisioning.nats.instance import NatsInstance
@@ -83,6 +83,8 @@ class Way:
     outcome: Outcome
     attempt: Try
     why: str = ""
+    # Whose server refuses it; refusals elsewhere are not of this way.
+    site: str = HOME
     # Where the words may lie for a moment all the same: not with any service or store of the hub.
     remains: tuple[str, ...] = ()
 
@@ -211,6 +213,10 @@ def _refused(name: str, attempt: Try, why: str = "", remains: tuple[str, ...] = 
 
 def _guarded(name: str, attempt: Try) -> Way:
     return Way(name=name, outcome=Outcome.GUARDED, attempt=attempt)
+
+
+def _at_hub(*ways: Way) -> tuple[Way, ...]:
+    return tuple(replace(way, site=HUB_SITE) for way in ways)
 
 
 def _silent(name: str, attempt: Try, why: str, remains: tuple[str, ...] = ()) -> Way:
@@ -584,7 +590,7 @@ REGION_WAYS: tuple[Way, ...] = (
     ),
 )
 
-FORGED_WAYS: tuple[Way, ...] = (
+FORGED_WAYS: tuple[Way, ...] = _at_hub(
     _refused("forged leaf: a subject of its own", _forged("words.said")),
     _refused("forged leaf: another kind of message", _forged(f"up.{HOME}.transcript.{NODE}")),
     _refused("forged leaf: another node's name", _forged(rollup(HOME, "in-south-2"))),
@@ -628,15 +634,12 @@ FORGED_WAYS: tuple[Way, ...] = (
     _refused("forged leaf: the certificate of a client", _border_as_leaf),
 )
 
-STRANGER_WAYS: tuple[Way, ...] = (
+STRANGER_WAYS: tuple[Way, ...] = _at_hub(
     _refused("border certificate at the hub", _visit("hub", HOME, NODE, ServiceRole.BORDER)),
     _refused("agent certificate at the hub", _visit("hub", HOME, NODE, ServiceRole.AGENT)),
     _refused("calls certificate at the hub", _visit("hub", HOME, NODE, ServiceRole.CALLS)),
     _refused("server certificate at the hub", _visit("hub", HOME, NODE, ServiceRole.SERVER)),
     _refused("leaf certificate as a client of the hub", _visit("hub", HOME, NODE, ServiceRole.LEAF)),
-    _refused("leaf certificate as a client of the region", _visit(HOME, HOME, NODE, ServiceRole.LEAF)),
-    _refused("another region's border certificate", _visit(HOME, ABROAD, FOREIGN_NODE, ServiceRole.BORDER)),
-    _refused("the hub's certificate in the region", _visit(HOME, "hub", "hub-1", ServiceRole.CONTROLPLANE)),
     _refused("an expired certificate", _expired),
     _refused("a certificate of another authority", _another_authority),
     _silent("no TLS, as a client", _plain_client, _NO_TLS),
@@ -644,4 +647,10 @@ STRANGER_WAYS: tuple[Way, ...] = (
     _refused("no certificate", _no_certificate),
 )
 
-ALL_WAYS = BORDER_WAYS + UPLINK_WAYS + REGION_WAYS + FORGED_WAYS + STRANGER_WAYS
+VISITOR_WAYS: tuple[Way, ...] = (
+    _refused("leaf certificate as a client of the region", _visit(HOME, HOME, NODE, ServiceRole.LEAF)),
+    _refused("another region's border certificate", _visit(HOME, ABROAD, FOREIGN_NODE, ServiceRole.BORDER)),
+    _refused("the hub's certificate in the region", _visit(HOME, "hub", "hub-1", ServiceRole.CONTROLPLANE)),
+)
+
+ALL_WAYS = BORDER_WAYS + UPLINK_WAYS + REGION_WAYS + FORGED_WAYS + STRANGER_WAYS + VISITOR_WAYS
