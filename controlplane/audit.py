@@ -1,7 +1,10 @@
 """Who did what at the hub, in a chain: each entry holds the hash before it, and its own hash covers both.
 
-Changing, removing or inserting an entry breaks the chain from there on. Entries missing at the end are noticed because
-SQLite remembers the highest number it gave out.
+What a whole chain proves: nobody changed, removed or inserted single entries by mistake or with SQL alone, and no
+release or restore mixed two histories. Entries missing at the end are noticed because SQLite remembers the highest
+number it gave out. What it does not prove: the hashes have no key and the head is noted nowhere else, so whoever can
+write the file can compute the whole chain anew. Against that helps only what left the hub before: entries that somebody
+listed and keeps elsewhere.
 """
 
 import hashlib
