@@ -19,6 +19,7 @@ class AlarmCode(StrEnum):
     NATS_DOWN = "nats_down"
     BORDER_REFUSED = "border_refused"
     REPLICATION_STALLED = "replication_stalled"
+    CERTIFICATE_EXPIRING = "certificate_expiring"
     DISK_LOW = "disk_low"
     DISK_CRITICAL = "disk_critical"
     DISK_FULL = "disk_full"

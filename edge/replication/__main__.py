@@ -22,6 +22,7 @@ from edge.replication.settings import ReplicationSettings
 from edge.settings_file import load_settings
 from edge.sync.alarms import Alarms
 from edge.sync.connection import NatsLink
+from edge.sync.expiry import CertificateWatch
 from edge.sync.settings import NatsSection
 
 log = structlog.get_logger(__name__)
@@ -42,14 +43,20 @@ async def serve(settings: ReplicationSettings) -> None:
         await _serve_metrics(settings.watch.port, metrics, stack)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [tasks.create_task(link.run(), name="replication:nats")]
-        running.append(tasks.create_task(_replicate(settings, link, metrics), name="replication"))
+        alarms = Alarms(metrics.registry)
+        roles = {"agent": settings.nats.agent, "litestream": settings.nats.litestream}
+        certificates = CertificateWatch(roles, alarms, metrics.registry)
+        running.append(tasks.create_task(certificates.run(), name="replication:certificates"))
+        running.append(tasks.create_task(_replicate(settings, link, metrics, alarms), name="replication"))
         await stop.wait()
         for task in reversed(running):
             task.cancel()
 
 
-async def _replicate(settings: ReplicationSettings, link: NatsLink, metrics: ReplicationMetrics) -> None:
-    service = ReplicationService(settings, await link.ready(), Alarms(metrics.registry))
+async def _replicate(
+    settings: ReplicationSettings, link: NatsLink, metrics: ReplicationMetrics, alarms: Alarms
+) -> None:
+    service = ReplicationService(settings, await link.ready(), alarms)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(service.run(), name="replication:service")
         while True:

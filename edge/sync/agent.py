@@ -22,6 +22,7 @@ from edge.sync.archive import KnowledgeArchive
 from edge.sync.bundle import BundleReader
 from edge.sync.configuration import ConfigSync
 from edge.sync.connection import NatsLink
+from edge.sync.expiry import CertificateWatch
 from edge.sync.folder import SyncFolder
 from edge.sync.follower import StreamFollower
 from edge.sync.health import HealthReport
@@ -105,6 +106,8 @@ class _Agent:
         self.metrics = SyncMetrics.create()
         self.alarms = Alarms(self.metrics.registry)
         self._links = _links(settings)
+        roles = {"agent": settings.nats.agent, "border": settings.nats.border, "system": settings.nats.system}
+        self._certificates = CertificateWatch(roles, self.alarms, self.metrics.registry)
         self._acks = AckOutbox(folder.acks, node.region, node.name)
         self._rollout = Rollout(folder, self._acks, self.alarms, settings.sync)
         self._config = ConfigSync(
@@ -172,6 +175,7 @@ class _Agent:
             ("rollups:cut", shipping.cut(self._cut_sources())),
             ("rollups:send", shipping.send()),
             ("disk", self.disk.run()),
+            ("certificates", self._certificates.run()),
         ]
         if self._border_alarm is not None:
             tasks.append(("border", self._border_alarm.run()))
