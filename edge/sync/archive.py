@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -41,9 +42,8 @@ class KnowledgeArchive:
         self._bucket = subjects.snapshot_bucket(region)
         self._limit_bytes = snapshot_limit_bytes
 
-    async def history(self, tenant: str) -> list[bytes]:
-        """All messages of a tenant that the mirror holds, oldest first. Raises NATS_ERRORS."""
-        found: list[bytes] = []
+    async def history(self, tenant: str, take: Callable[[bytes], None]) -> None:
+        """Hand over all messages of a tenant that the mirror holds, oldest first. Raises NATS_ERRORS."""
         await self._link.ready()
         async with asyncio.timeout(_HISTORY_WITHIN_S):
             async with consuming(
@@ -53,10 +53,9 @@ class KnowledgeArchive:
                 policy=DeliverPolicy.ALL,
             ) as messages:
                 async for consumed in messages:
-                    found.append(consumed.message.data)
+                    take(consumed.message.data)
                     if consumed.pending == 0:
                         break
-        return found
 
     async def fetch(self, name: str, target: Path) -> None:
         """Write the object of this name (the hex SHA-256 of its content) to a file.

@@ -6,6 +6,7 @@ deltas after it.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Replica(Protocol):
 class Archive(Protocol):
     """What the region still holds of earlier messages and snapshots."""
 
-    async def history(self, tenant: str) -> list[bytes]: ...
+    async def history(self, tenant: str, take: Callable[[bytes], None]) -> None: ...
     async def fetch(self, name: str, target: Path) -> None: ...
 
 
@@ -59,6 +60,24 @@ class Step:
     @property
     def is_snapshot(self) -> bool:
         return self.manifest.WhichOneof("content") == "snapshot"
+
+
+class Held:
+    """Messages that may lead from the version that runs to the target, and no others: each may have megabytes."""
+
+    def __init__(self, *, running: int, target: Step) -> None:
+        self.steps: dict[int, Step] = {target.manifest.version: target}
+        self._least, self._most = running + 1, target.manifest.version
+
+    def take(self, step: Step) -> None:
+        """Keep it if it may be needed. A snapshot makes everything before it needless."""
+        version = step.manifest.version
+        if not self._least <= version <= self._most or version in self.steps:
+            return
+        self.steps[version] = step
+        if step.is_snapshot:
+            self._least = version
+            self.steps = {held: step for held, step in self.steps.items() if held >= version}
 
 
 @dataclass(kw_only=True)
@@ -146,14 +165,14 @@ class KnowledgeSync:
         version = running.version if running is not None else 0
         if target.is_snapshot or target.manifest.delta.version == version:
             return [target]
-        held: dict[int, Step] = {target.manifest.version: target}
-        for payload in await self.archive.history(tenant):
-            try:
-                step = self._opened(tenant, payload)
-            except RefusedError:
-                continue
-            held.setdefault(step.manifest.version, step)
-        return chain(held, version, target.manifest.version)
+        held = Held(running=version, target=target)
+
+        def take(payload: bytes) -> None:
+            with contextlib.suppress(RefusedError):
+                held.take(self._opened(tenant, payload))
+
+        await self.archive.history(tenant, take)
+        return chain(held.steps, version, target.manifest.version)
 
     async def _take(self, step: Step, *, towards: int) -> None:
         if not step.is_snapshot:

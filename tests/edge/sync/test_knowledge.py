@@ -15,7 +15,7 @@ from contract.uplink_pb2 import Ack, Refusal
 from edge.knowledge.replica import KnowledgeReplica
 from edge.sync import alarms
 from edge.sync.errors import RefusedError
-from edge.sync.knowledge import Step, chain
+from edge.sync.knowledge import Held, Step, chain
 from tests.edge.knowledge.snapshots import TENANT, an_item, make_delta, make_snapshot
 from tests.edge.sync.hub import REGION, SigningHub
 from tests.edge.sync.played import PlayedHub, World, agent, until, world
@@ -198,6 +198,16 @@ def steps(*versions: tuple[int, bool]) -> dict[int, Step]:
 def test_the_chain_goes_through_as_few_messages_as_needed(running: int, expected: list[int]) -> None:
     held = steps((1, True), (2, False), (3, True), (4, False), (5, False))
     assert [step.manifest.version for step in chain(held, running, 5)] == expected
+
+
+@pytest.mark.parametrize(("running", "held"), [(0, {4, 5, 6}), (4, {5, 6})])
+def test_no_more_messages_are_held_than_a_chain_needs(running: int, held: set[int]) -> None:
+    found = steps((1, True), (2, False), (3, False), (4, True), (5, False), (6, False), (7, False))
+    known = Held(running=running, target=found[6])
+    for step in found.values():
+        known.take(step)
+    assert set(known.steps) == held
+    assert [step.manifest.version for step in chain(known.steps, running, 6)] == sorted(held)
 
 
 def test_a_chain_that_is_not_held_is_a_gap() -> None:
