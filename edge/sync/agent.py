@@ -33,7 +33,7 @@ from edge.sync.metrics import SyncMetrics, serving
 from edge.sync.mirrors import Mirrors
 from edge.sync.node_parts import disk_guard, rollup_ledger, watch_replication
 from edge.sync.recent_callers import RecentCallers
-from edge.sync.residency import BorderAlarm
+from edge.sync.refusal_alarm import BorderAlarm
 from edge.sync.rollout import Rollout
 from edge.sync.rollups import CutSources, Ledger, RollupShipping
 from edge.sync.settings import SyncSettings

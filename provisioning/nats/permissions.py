@@ -57,7 +57,7 @@ class Permissions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Import:
+class Opening:
     """One opening in the wall between a region's link and CENTRAL."""
 
     # "service": from the link into CENTRAL, with a reply; "stream": the other way.
@@ -91,14 +91,14 @@ def leaf(node: Node) -> Permissions:
     )
 
 
-def wall(region: str) -> list[Import]:
+def wall(region: str) -> list[Opening]:
     """All that leads from a region's links into CENTRAL, and back."""
-    openings = [Import(kind="service", subject=subject) for subject in _up(region, "*")]
+    openings = [Opening(kind="service", subject=subject) for subject in _up(region, "*")]
     for spec in mirrors(region):
         openings += [
-            Import(kind="service", subject=spec.hub_reset_subject, local=spec.reset_subject),
-            Import(kind="service", subject=spec.flow_control_subject),
-            Import(kind="stream", subject=spec.deliver_subject),
+            Opening(kind="service", subject=spec.hub_reset_subject, local=spec.reset_subject),
+            Opening(kind="service", subject=spec.flow_control_subject),
+            Opening(kind="stream", subject=spec.deliver_subject),
         ]
     return openings
 

@@ -217,12 +217,12 @@ def _users(credentials: Credentials, name: ServiceName, granted: Permissions) ->
     ]
 
 
-def _export(region: Region, opening: permissions.Import) -> dict[str, Value]:
+def _export(region: Region, opening: permissions.Opening) -> dict[str, Value]:
     export: dict[str, Value] = {opening.kind: opening.subject, "accounts": [link_account(region.name)]}
     return export | ({"threshold": f"{ANSWER_WITHIN_S}s"} if opening.kind == "service" else {})
 
 
-def _import(opening: permissions.Import) -> dict[str, Value]:
+def _import(opening: permissions.Opening) -> dict[str, Value]:
     source = {opening.kind: {"account": HUB_ACCOUNT, "subject": opening.subject}}
     return source | ({"to": opening.local} if opening.local else {})
 
