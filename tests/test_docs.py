@@ -27,6 +27,7 @@ from edge.observability.metrics import CallMetrics
 from edge.replication.metrics import ReplicationMetrics
 from edge.replication.settings import ReplicationSettings
 from edge.sync.alarms import Alarms
+from edge.sync.expiry import CertificateWatch
 from edge.sync.metrics import SyncMetrics
 from edge.sync.settings import SyncSettings
 
@@ -82,7 +83,7 @@ def test_every_metric_is_documented_with_its_type_and_no_other_is() -> None:
     text = (DOCS / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", text, re.MULTILINE)
     agent, hub = SyncMetrics.create().registry, HubMetrics.create().registry
-    Alarms(agent)
+    CertificateWatch({}, Alarms(agent), agent)
     DiskMetrics.create(agent)
     RollupMetrics.create(hub)
     registries = (CallMetrics.create().registry, agent, ReplicationMetrics.create().registry, hub)

@@ -53,9 +53,10 @@ class ReplicaFeed:
 
     async def sweep(self) -> None:
         """Purge markers of deleted objects that are older than a living object."""
-        old = [subject for subject, seq in self._markers.items() if seq < self._newest_live][:SWEPT_AT_ONCE]
-        for subject in old:
-            await self.jetstream.purge_stream(STREAM, subject=subject)
+        old = [(subject, seq) for subject, seq in self._markers.items() if seq < self._newest_live][:SWEPT_AT_ONCE]
+        for subject, seq in old:
+            # No further than the marker: an object of this name may live again by now.
+            await self.jetstream.purge_stream(STREAM, subject=subject, seq=seq + 1)
             self._markers.pop(subject, None)
 
     async def _take(self, message: Msg) -> None:
@@ -66,6 +67,7 @@ class ReplicaFeed:
         if about.get("deleted"):
             self._markers[message.subject] = seq
             return
+        self._markers.pop(message.subject, None)
         self._newest_live = max(self._newest_live, seq)
         self.uploads += 1
         self.upload_bytes += int(about["size"])
