@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import structlog
 
 from contract import subjects
+from contract.alarms import AlarmCode
 from edge.disk.levels import DiskUse
 from edge.knowledge.replica import KnowledgeReplica
 from edge.rollups.ledger import HOUR
-from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
 from edge.sync.archive import KnowledgeArchive
@@ -134,9 +134,12 @@ class _Agent:
         self._knowledge.has_room = lambda: self.disk.allows(DiskUse.SNAPSHOTS)
         lock = RegionLock(self._links.agent, node.name, replicas=settings.nats.mirror_replicas)
         self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
+        region = node.region
         self._streams = [
-            self._watched("config", subjects.config_stream(node.region), alarms.CONFIG_STALE, self._config),
-            self._watched("knowledge", subjects.knowledge_stream(node.region), alarms.KNOWLEDGE_STALE, self._knowledge),
+            self._watched("config", subjects.config_stream(node.region), AlarmCode.CONFIG_STALE, self._config),
+            self._watched(
+                "knowledge", subjects.knowledge_stream(node.region), AlarmCode.KNOWLEDGE_STALE, self._knowledge
+            ),
         ]
         self._watch = HubWatch(
             region=node.region,

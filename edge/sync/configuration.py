@@ -8,8 +8,8 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from contract import subjects, uplink_pb2
+from contract.alarms import AlarmCode
 from contract.downlink_pb2 import BundleManifest, BundleMessage
-from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
 from edge.sync.beats import BeatWatch
@@ -66,7 +66,7 @@ class ConfigSync:
             self._refuse(payload, error)
             return error.refusal != uplink_pb2.REFUSAL_NO_SPACE
         log.info("bundle_current", bundle=bundle.version, documents=len(bundle.documents))
-        self.node_alarms.clear(alarms.CONFIG_REFUSED)
+        self.node_alarms.clear(AlarmCode.CONFIG_REFUSED)
         self.rollout.begin()
         await asyncio.to_thread(self.folder.prune)
         return True
@@ -117,7 +117,7 @@ class ConfigSync:
     def _refuse(self, payload: bytes, error: RefusedError) -> None:
         version = _claimed_version(payload)
         log.error("bundle_refused", bundle=version, refusal=uplink_pb2.Refusal.Name(error.refusal))
-        self.node_alarms.raise_(alarms.CONFIG_REFUSED)
+        self.node_alarms.raise_(AlarmCode.CONFIG_REFUSED)
         self.acks.bundle(version, error)
 
 

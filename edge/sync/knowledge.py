@@ -17,11 +17,11 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from contract import subjects, uplink_pb2
+from contract.alarms import AlarmCode
 from contract.downlink_pb2 import KnowledgeManifest, KnowledgeMessage
 from contract.names import is_name
 from edge.knowledge.database import AppliedVersion
 from edge.knowledge.errors import KnowledgeDamagedError, KnowledgeRefusedError
-from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
 from edge.sync.beats import BeatWatch
@@ -203,7 +203,7 @@ class KnowledgeSync:
 
     def _settle(self, tenant: str, version: int) -> None:
         self._refused.discard(tenant)
-        self.node_alarms.set(alarms.KNOWLEDGE_REFUSED, is_raised=bool(self._refused))
+        self.node_alarms.set(AlarmCode.KNOWLEDGE_REFUSED, is_raised=bool(self._refused))
         self.acks.knowledge(tenant, version)
 
     def _refuse(self, tenant: str, payload: bytes, error: RefusedError) -> None:
@@ -211,7 +211,7 @@ class KnowledgeSync:
         name = uplink_pb2.Refusal.Name(error.refusal)
         log.error("knowledge_refused", tenant=tenant, version=version, refusal=name)
         self._refused.add(tenant)
-        self.node_alarms.raise_(alarms.KNOWLEDGE_REFUSED)
+        self.node_alarms.raise_(AlarmCode.KNOWLEDGE_REFUSED)
         self.acks.knowledge(tenant, version, error)
         if error.refusal == uplink_pb2.REFUSAL_INCOMPLETE:
             self.snapshot_missing()

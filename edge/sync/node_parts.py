@@ -3,12 +3,12 @@
 import asyncio
 from functools import partial
 
+from contract.alarms import AlarmCode
 from edge.disk.ballast import Ballast
 from edge.disk.guard import DiskGuard, DiskMetrics
 from edge.records.database import DatabaseSettings
 from edge.replication.watch import ReplicationWatch
 from edge.rollups.ledger import LedgerSettings, RollupLedger
-from edge.sync import alarms
 from edge.sync.alarms import Alarms
 from edge.sync.connection import NatsLink
 from edge.sync.folder import SyncFolder
@@ -32,7 +32,7 @@ def rollup_ledger(settings: SyncSettings, folder: SyncFolder, node_alarms: Alarm
     loop = asyncio.get_running_loop()
 
     def tell(is_coarse: bool) -> None:  # noqa: FBT001 - the ledger's callback
-        loop.call_soon_threadsafe(partial(node_alarms.set, alarms.ROLLUPS_COARSE, is_raised=is_coarse))
+        loop.call_soon_threadsafe(partial(node_alarms.set, AlarmCode.ROLLUPS_COARSE, is_raised=is_coarse))
 
     node = settings.node
     replication = settings.replication

@@ -4,8 +4,8 @@ import asyncio
 import time
 from pathlib import Path
 
+from contract.alarms import AlarmCode
 from contract.nats_log import RefusalKind
-from edge.sync import alarms
 from edge.sync.alarms import Alarms
 from edge.sync.border import BorderWatch
 from edge.sync.metrics import SyncMetrics
@@ -35,9 +35,9 @@ class BorderAlarm:
             while True:
                 await asyncio.sleep(_LOOK_EVERY_S)
                 if time.monotonic() - self._refused_at > QUIET_AFTER_S:
-                    self._alarms.clear(alarms.BORDER_REFUSED)
+                    self._alarms.clear(AlarmCode.BORDER_REFUSED)
 
     def _refused(self, kind: RefusalKind) -> None:
         self._refused_at = time.monotonic()
         self._metrics.border_refusals.labels(kind=str(kind)).inc()
-        self._alarms.raise_(alarms.BORDER_REFUSED)
+        self._alarms.raise_(AlarmCode.BORDER_REFUSED)

@@ -5,7 +5,7 @@ import time
 import structlog
 
 from contract import uplink_pb2
-from edge.sync import alarms
+from contract.alarms import AlarmCode
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
 from edge.sync.errors import RefusedError
@@ -53,7 +53,7 @@ class Rollout:
         self.running = min((worker.bundle for worker in workers), default=version)
         is_settled = all(worker.bundle == version for worker in workers)
         is_late = time.monotonic() - self._began_at > self._settings.workers_within_s
-        self._alarms.set(alarms.WORKERS_BEHIND, is_raised=not is_settled and is_late)
+        self._alarms.set(AlarmCode.WORKERS_BEHIND, is_raised=not is_settled and is_late)
         if is_settled and version and self._acked != version:
             self._acked = version
             self._acks.bundle(version)
@@ -70,7 +70,7 @@ class Rollout:
         if len(workers) >= self._settings.workers_expected:
             self._complete_since = now
         is_short = now - self._complete_since > _WORKERS_START_WITHIN_S
-        self._alarms.set(alarms.WORKERS_MISSING, is_raised=is_short)
+        self._alarms.set(AlarmCode.WORKERS_MISSING, is_raised=is_short)
 
     def _take_back(self, version: int, worker: WorkerState) -> None:
         """Make the bundle before this one current again, so that a worker that starts gets one that can be served."""
@@ -81,7 +81,7 @@ class Rollout:
             document_name=worker.tenant,
         )
         self.refused[version] = error
-        self._alarms.raise_(alarms.CONFIG_REFUSED)
+        self._alarms.raise_(AlarmCode.CONFIG_REFUSED)
         before = self._folder.before(version)
         log.error("bundle_taken_back", bundle=version, before=before, worker=worker.name, tenant=worker.tenant)
         if before:

@@ -11,13 +11,13 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from contract.alarms import AlarmCode
 from contract.errors import BoroughError
 from contract.rollups import message_id
 from contract.uplink_pb2 import Capacity
 from edge.rollups.assembling import busiest
 from edge.rollups.reading import NOT_TOLD, Batch
 from edge.rollups.recent import Sighting
-from edge.sync import alarms
 from edge.sync.alarms import Alarms
 from edge.sync.metrics import SyncMetrics
 from edge.sync.settings import RollupsSection
@@ -141,7 +141,7 @@ class RollupShipping:
     async def _look(self) -> Sequence[tuple[int, bytes]]:
         self.waiting = await self._in_thread(lambda: self._ledger.waiting_count)
         self._metrics.rollups_waiting.set(self.waiting)
-        self._alarms.set(alarms.ROLLUPS_WAITING, is_raised=self.waiting >= self._settings.alarm_waiting)
+        self._alarms.set(AlarmCode.ROLLUPS_WAITING, is_raised=self.waiting >= self._settings.alarm_waiting)
         return await self._in_thread(self._ledger.waiting) if self.waiting else ()
 
     async def _in_thread(self, work: Callable[[], Value]) -> Value:

@@ -25,7 +25,7 @@ import structlog
 from nats.errors import NoRespondersError
 
 from contract import subjects
-from edge.sync import alarms
+from contract.alarms import AlarmCode
 from edge.sync.alarms import Alarms
 from edge.sync.beats import BeatWatch
 from edge.sync.connection import NATS_ERRORS, NatsLink
@@ -169,9 +169,9 @@ class HubWatch:
             self._answered_at = now
         self._silent_since = (self._silent_since or now) if self.sign is HubSign.SILENT else None
         is_gone = now - self._answered_at > self.settings.stale_after_s
-        self.node_alarms.set(alarms.NATS_DOWN, is_raised=self.sign is HubSign.NATS_DOWN)
-        self.node_alarms.set(alarms.HUB_UNREACHABLE, is_raised=is_gone)
-        self.node_alarms.set(alarms.LINK_STALLED, is_raised=is_gone and self.sign is HubSign.SILENT)
+        self.node_alarms.set(AlarmCode.NATS_DOWN, is_raised=self.sign is HubSign.NATS_DOWN)
+        self.node_alarms.set(AlarmCode.HUB_UNREACHABLE, is_raised=is_gone)
+        self.node_alarms.set(AlarmCode.LINK_STALLED, is_raised=is_gone and self.sign is HubSign.SILENT)
         for stream in self.streams:
             age_s = stream.beats.age_s()
             self.metrics.beat_age.labels(stream=stream.label).set(age_s)

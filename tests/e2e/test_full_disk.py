@@ -9,10 +9,10 @@ from pathlib import Path
 from bench.hub import Hub
 from bench.report import is_dropped
 from bench.target import Target
+from contract.alarms import AlarmCode
 from edge.records.database import DatabaseSettings
 from edge.records.store import CallReader
 from edge.records.verification import verify
-from edge.sync.alarms import DISK_FULL
 from tests.e2e.calling import placed, until
 from tests.e2e.test_calls import BANK, lines_of
 
@@ -56,9 +56,9 @@ def calls_of(region: Target) -> int:
 def test_calls_go_on_with_a_full_disk_and_are_recorded_when_there_is_room(region: Target) -> None:
     before = calls_of(region)
     with full_disk(region.state.root / "nodes"):
-        until(lambda: DISK_FULL in alarms_of(region))
+        until(lambda: AlarmCode.DISK_FULL in alarms_of(region))
         traces = placed(region, lines_of("What time do you close on Friday?"), lines_of("Where is your branch?"))
         assert all(trace.is_script_done and not is_dropped(trace) for trace in traces)
-    until(lambda: DISK_FULL not in alarms_of(region))
+    until(lambda: AlarmCode.DISK_FULL not in alarms_of(region))
     until(lambda: calls_of(region) == before + 2)
     assert verify(region.records, BANK, DatabaseSettings(is_replicated=True)).is_whole

@@ -9,9 +9,9 @@ import aiohttp
 from nats.aio.client import Client
 
 from contract import uplink_pb2
+from contract.alarms import AlarmCode
 from contract.streams import mirrors
 from contract.uplink_pb2 import Rollup
-from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.connection import NatsLink
 from edge.sync.leaf import LeafLinks
@@ -55,7 +55,9 @@ async def test_a_bundle_reaches_the_node_and_is_acked(tmp_path: Path) -> None:
         assert (tmp_path / "n/current" / SHOP / "tenant.yaml").is_file()
         await w.hub.publish(w.hub.signing.bundle(2, shop(lambda text: text.replace("greeting:", "greting:"))))
         assert (await w.hub.until_acked(2)).document_name == "shop-line"
-        await until(lambda: w.hub.healths[-1].bundle_version == 1 and alarms.CONFIG_REFUSED in w.hub.healths[-1].alarms)
+        await until(
+            lambda: w.hub.healths[-1].bundle_version == 1 and AlarmCode.CONFIG_REFUSED in w.hub.healths[-1].alarms
+        )
 
 
 async def test_a_node_starts_with_hub_and_nats_gone_and_serves_what_is_on_disk(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ async def test_acks_wait_on_disk_and_the_newest_arrives_when_the_link_is_back(tm
         assert len(acks.waiting()) == 1
         w.proxy.fall_silent()
         async with agent(w.settings()):
-            await until_alarm(w.agent_port, alarms.HUB_UNREACHABLE, raised=True)
+            await until_alarm(w.agent_port, AlarmCode.HUB_UNREACHABLE, raised=True)
             assert len(acks.waiting()) == 1
             w.proxy.speak()
             await until(lambda: not acks.waiting(), within_s=20)
@@ -128,24 +130,24 @@ async def test_a_silent_link_is_alarmed_within_seconds_and_healed_when_it_speaks
         port = w.agent_port
         started = time.monotonic()
         w.proxy.fall_silent()
-        await until_alarm(port, alarms.HUB_UNREACHABLE, raised=True)
-        await until_alarm(port, alarms.CONFIG_STALE, raised=True)
+        await until_alarm(port, AlarmCode.HUB_UNREACHABLE, raised=True)
+        await until_alarm(port, AlarmCode.CONFIG_STALE, raised=True)
         assert time.monotonic() - started < 5
         w.proxy.speak()
-        await until_alarm(port, alarms.HUB_UNREACHABLE, raised=False, within_s=30)
-        await until_alarm(port, alarms.CONFIG_STALE, raised=False, within_s=30)
+        await until_alarm(port, AlarmCode.HUB_UNREACHABLE, raised=False, within_s=30)
+        await until_alarm(port, AlarmCode.CONFIG_STALE, raised=False, within_s=30)
         await w.hub.publish(w.hub.signing.bundle(2))
         await w.hub.until_acked(2)
 
 
 async def test_services_that_are_away_are_no_stalled_link(tmp_path: Path) -> None:
     async with world(tmp_path) as w, agent(w.settings()):
-        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False)
+        await until_alarm(w.agent_port, AlarmCode.CONFIG_STALE, raised=False)
         w.hub.answers_pings = w.hub.is_beating = False
-        await until_alarm(w.agent_port, alarms.HUB_UNREACHABLE, raised=True)
+        await until_alarm(w.agent_port, AlarmCode.HUB_UNREACHABLE, raised=True)
         assert await metric(w.agent_port, 'borough_alarm{code="link_stalled"}') == 0.0
         w.hub.answers_pings = w.hub.is_beating = True
-        await until_alarm(w.agent_port, alarms.HUB_UNREACHABLE, raised=False)
+        await until_alarm(w.agent_port, AlarmCode.HUB_UNREACHABLE, raised=False)
 
 
 async def test_a_mirror_that_was_lost_comes_back_with_its_past(tmp_path: Path) -> None:
@@ -155,8 +157,8 @@ async def test_a_mirror_that_was_lost_comes_back_with_its_past(tmp_path: Path) -
             await w.hub.until_acked(1)
             region = await w.network.connect(w.network.node(REGION), ServiceRole.BORDER, prefix=None)
             await ask(region, mirrors(REGION)[0].delete_subject, {})
-            await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=True)
-            await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False, within_s=20)
+            await until_alarm(w.agent_port, AlarmCode.CONFIG_STALE, raised=True)
+            await until_alarm(w.agent_port, AlarmCode.CONFIG_STALE, raised=False, within_s=20)
             await w.hub.publish(w.hub.signing.bundle(2))
             await w.hub.until_acked(2)
 
@@ -168,9 +170,9 @@ async def test_a_mirror_that_stalled_is_made_anew(tmp_path: Path) -> None:
         await w.hub.until_acked(1)
         mirror = mirrors(REGION)[0]
         await ask(w.hub.client, f"$JS.API.CONSUMER.RESET.{mirror.name}.{mirror.consumer}", {"seq": 1_000_000})
-        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=True)
+        await until_alarm(w.agent_port, AlarmCode.CONFIG_STALE, raised=True)
         await w.hub.publish(w.hub.signing.bundle(2))
-        await until_alarm(w.agent_port, alarms.CONFIG_STALE, raised=False, within_s=40)
+        await until_alarm(w.agent_port, AlarmCode.CONFIG_STALE, raised=False, within_s=40)
         await w.hub.until_acked(2)
         assert await metric(w.agent_port, 'borough_heals_total{step="mirror"}') >= 1
 

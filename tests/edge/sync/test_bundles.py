@@ -14,9 +14,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contract import subjects, uplink_pb2
+from contract.alarms import AlarmCode
 from contract.downlink_pb2 import Beat, BundleMessage, Document
 from contract.uplink_pb2 import Ack, Refusal
-from edge.sync import alarms
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
 from edge.sync.bundle import BundleReader
@@ -135,7 +135,7 @@ async def test_what_must_not_be_believed_is_refused_and_the_last_good_one_stays(
     assert Refusal.Name(ack.refusal) == Refusal.Name(refusal)
     assert node.folder.current() == 5
     assert (node.folder.root / "current" / SHOP / "agent-shop-line.yaml").is_file()
-    assert node.alarms.raised() == (alarms.CONFIG_REFUSED,)
+    assert node.alarms.raised() == (AlarmCode.CONFIG_REFUSED,)
     assert (await node.receive(node.hub.bundle(7))).version == 7
     assert node.alarms.raised() == ()
 
@@ -172,7 +172,7 @@ async def test_a_full_disk_refuses_and_keeps_what_runs(small_disk: Path) -> None
     assert not await node.config.apply(node.hub.bundle(2))
     ((_, said),) = node.acks.waiting()
     assert Ack.FromString(said).refusal == uplink_pb2.REFUSAL_NO_SPACE
-    assert node.alarms.raised() == (alarms.CONFIG_REFUSED,)
+    assert node.alarms.raised() == (AlarmCode.CONFIG_REFUSED,)
     assert node.folder.current() == 1
     (small_disk / "other").unlink()
     assert (await node.receive(node.hub.bundle(2))).refusal == uplink_pb2.REFUSAL_UNSPECIFIED

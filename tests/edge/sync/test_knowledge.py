@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from contract import subjects, uplink_pb2
+from contract.alarms import AlarmCode
 from contract.downlink_pb2 import KnowledgeManifest, KnowledgeMessage
 from contract.uplink_pb2 import Ack, Refusal
 from edge.knowledge.replica import KnowledgeReplica
-from edge.sync import alarms
 from edge.sync.errors import RefusedError
 from edge.sync.knowledge import Held, Step, chain
 from tests.edge.knowledge.snapshots import TENANT, an_item, make_delta, make_snapshot
@@ -136,10 +136,10 @@ async def test_what_must_not_be_believed_is_refused_and_the_last_good_version_st
             await send(publisher)
             await publisher.until_acked(version, refusal)
             assert version_of(w) == 1
-        await until(lambda: alarms.KNOWLEDGE_REFUSED in w.hub.healths[-1].alarms)
+        await until(lambda: AlarmCode.KNOWLEDGE_REFUSED in w.hub.healths[-1].alarms)
         await publisher.snapshot(10)
         await publisher.until_acked(10)
-        await until(lambda: alarms.KNOWLEDGE_REFUSED not in w.hub.healths[-1].alarms)
+        await until(lambda: AlarmCode.KNOWLEDGE_REFUSED not in w.hub.healths[-1].alarms)
 
 
 async def test_a_replica_that_was_damaged_is_fetched_again(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
+from contract.alarms import AlarmCode
 from contract.downlink_pb2 import Beat
 from edge.call.slots import SlotLedger
-from edge.sync import alarms
 from edge.sync.alarms import Alarms
 from edge.sync.beats import BeatWatch
 from edge.sync.errors import TrustedKeyError
@@ -23,12 +23,12 @@ def test_an_alarm_is_logged_when_it_changes_and_shown_while_it_lasts() -> None:
     registry = CollectorRegistry()
     node_alarms = Alarms(registry)
     with structlog.testing.capture_logs() as logged:
-        node_alarms.raise_(alarms.CONFIG_STALE)
-        node_alarms.raise_(alarms.CONFIG_STALE)
+        node_alarms.raise_(AlarmCode.CONFIG_STALE)
+        node_alarms.raise_(AlarmCode.CONFIG_STALE)
         assert node_alarms.raised() == ("config_stale",)
         assert registry.get_sample_value("borough_alarm", {"code": "config_stale"}) == 1
-        node_alarms.clear(alarms.CONFIG_STALE)
-        node_alarms.clear(alarms.CONFIG_STALE)
+        node_alarms.clear(AlarmCode.CONFIG_STALE)
+        node_alarms.clear(AlarmCode.CONFIG_STALE)
     assert [line["event"] for line in logged] == ["alarm_raised", "alarm_cleared"]
     assert registry.get_sample_value("borough_alarm", {"code": "config_stale"}) == 0
 
