@@ -134,7 +134,6 @@ class _Agent:
         self._knowledge.has_room = lambda: self.disk.allows(DiskUse.SNAPSHOTS)
         lock = RegionLock(self._links.agent, node.name, replicas=settings.nats.mirror_replicas)
         self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
-        region = node.region
         self._streams = [
             self._watched("config", subjects.config_stream(node.region), AlarmCode.CONFIG_STALE, self._config),
             self._watched(
