@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -41,6 +43,8 @@ seed_option = click.option("--seed", default=1, show_default=True, help="decides
 @click.group()
 def bench() -> None:
     """Measure the running region from the caller's side."""
+    # What parts of the node that a bench runs itself have to say; the figures alone go to stdout.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 @bench.command()
