@@ -23,6 +23,7 @@ import aiohttp
 from bench.errors import CarrierError
 from provisioning.asterisk.instance import AsteriskInstance
 from provisioning.asterisk.settings import AsteriskSettings, CarrierDialplan, PortRange, TrunkPeer
+from provisioning.local.layout import free_port
 
 INSIDE_RECORDINGS = "/srv/recordings"
 CALLER_APP = "caller"
@@ -311,17 +312,11 @@ def carrier_settings(
         directory=directory,
         dialplan=CarrierDialplan(caller_app=CALLER_APP, human_app=HUMAN_APP),
         sip_port=sip_port,
-        http_port=_free_port(),
+        http_port=free_port(socket.SOCK_STREAM),
         rtp_ports=rtp_ports,
         peers=(TrunkPeer(name="node", host=host, port=port, qualify_interval_s=0),),
         codecs=("ulaw", "alaw"),
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _first_of(*events: asyncio.Event) -> None:

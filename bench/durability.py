@@ -39,6 +39,7 @@ from edge.records.subjects import SubjectId
 from edge.records.verification import verify
 from edge.replication.feed import ReplicaFeed
 from edge.replication.restore import RestoreOrder, restore
+from provisioning.local.layout import free_port
 
 NODE, TENANT = "node-1", "acme"
 CALLS_PER_WRITER = 6
@@ -136,7 +137,7 @@ class PowerCuts:
 
     async def _round(self, number: int, ledger: _Ledger, kill_after_s: float) -> DurabilityRound:
         before, began = len(ledger.turns), time.time()
-        port = _free_port()
+        port = free_port(socket.SOCK_STREAM)
         async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
             killed = [await stack.enter_async_context(_program(self.directory, *self._nats(port)))]
             client = await stack.enter_async_context(_connected(port))
@@ -173,7 +174,7 @@ class PowerCuts:
 
     async def _restored(self, ledger: _Ledger) -> tuple[set[Turn], float, bool]:
         """Turns that the replica lacks, how long the restore took, whether the chain verifies."""
-        port, target = _free_port(), self.directory / "restored"
+        port, target = free_port(socket.SOCK_STREAM), self.directory / "restored"
         shutil.rmtree(target, ignore_errors=True)
         async with _program(self.directory, *self._nats(port)), _connected(port):
             report = await restore(
@@ -307,12 +308,6 @@ def _processes_of(folder: Path) -> list[int]:
             if process.name.isdigit() and str(folder).encode() in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":  # a writer, which the bench kills

@@ -88,12 +88,19 @@ def secret_file(layout: StateLayout, name: str) -> Path:
     return path
 
 
+# Ports are chosen long before they are bound: one that was given is not given again, by this process.
+_given_ports: set[int] = set()
+
+
 def free_port(kind: socket.SocketKind) -> int:
-    """A loopback port nobody listens on now (SOCK_DGRAM for SIP, SOCK_STREAM for HTTP)."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port nobody listens on now (SOCK_DGRAM for SIP, SOCK_STREAM for HTTP), each only once."""
+    while True:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given_ports:
+            _given_ports.add(port)
+            return port
 
 
 TomlValue = str | int | float | Path | list[str]

@@ -1,7 +1,7 @@
 """The NATS servers of hub and regions on this machine: ports, certificates, one service each."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from provisioning.identity.names import ServiceRole
@@ -15,10 +15,9 @@ from provisioning.nats.topology import Hub, Node, Region, Topology, region_of
 
 def deploy(plans: Sequence[RegionPlan], layout: StateLayout) -> Deployment:
     """Choose ports, issue the certificates that are missing and write every server's configuration."""
-    ports = _stream_ports()
 
     def port() -> int:
-        return next(ports)
+        return free_port(socket.SOCK_STREAM)
 
     topology = Topology(
         hub=Hub(client_port=port(), leaf_port=port(), monitor_port=port()),
@@ -59,17 +58,16 @@ def client_url(server: Hub | Node) -> str:
     return f"tls://{server.address}:{server.client_port}"
 
 
+def region_access(deployment: Deployment, server: Node) -> dict[str, TomlValue]:
+    """How a service of a node reaches the region: its own server first, then its siblings'."""
+    siblings = [node for node in deployment.topology.region(server.region).nodes if node is not server]
+    return {
+        "urls": [client_url(node) for node in (server, *siblings)],
+        "ca": deployment.identities.authority_file,
+    }
+
+
 def credentials(deployment: Deployment, server: Hub | Node, role: ServiceRole) -> dict[str, TomlValue]:
     """Certificate and key of a service, as its settings name them."""
     name, identities = server.service(role), deployment.identities
     return {"certificate": identities.certificate_file(name), "key": identities.key_file(name)}
-
-
-def _stream_ports() -> Iterator[int]:
-    """Free loopback ports, each only once."""
-    given: set[int] = set()
-    while True:
-        port = free_port(socket.SOCK_STREAM)
-        if port not in given:
-            given.add(port)
-            yield port

@@ -17,7 +17,7 @@ from provisioning.asterisk.instance import AsteriskInstance
 from provisioning.asterisk.settings import AriAccess, AsteriskSettings, NodeDialplan, PortRange, TrunkPeer
 from provisioning.identity.names import ServiceRole
 from provisioning.local.layout import StateLayout, TomlSections, free_port, secret_file, write_toml
-from provisioning.local.network import client_url, credentials
+from provisioning.local.network import credentials, region_access
 from provisioning.local.plan import NodeLayout, NodePlan
 from provisioning.local.process import ServiceSpec, running_together
 from provisioning.local.readiness import accepts_connection, answers_http
@@ -166,12 +166,10 @@ def _workers(node: Node) -> list[ServiceSpec]:
 
 def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode) -> ServiceSpec:
     layout, region, port = options.layout, deployment.topology.region(server.region), free_port(socket.SOCK_STREAM)
-    siblings = [node for node in region.nodes if node is not server]
     sections: TomlSections = {
         "node": {"region": server.region, "name": server.name},
         "nats": {
-            "urls": [client_url(node) for node in (server, *siblings)],
-            "ca": deployment.identities.authority_file,
+            **region_access(deployment, server),
             "mirror_replicas": region.replicas,
             "server_log": deployment.instance(server).files.log,
         },
@@ -201,12 +199,10 @@ def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode) -> Ser
 
 def _replication(options: NodeOptions, deployment: Deployment, server: NatsNode) -> ServiceSpec:
     layout, region, port = options.layout, deployment.topology.region(server.region), free_port(socket.SOCK_STREAM)
-    siblings = [node for node in region.nodes if node is not server]
     sections: TomlSections = {
         "node": {"name": server.name},
         "nats": {
-            "urls": [client_url(node) for node in (server, *siblings)],
-            "ca": deployment.identities.authority_file,
+            **region_access(deployment, server),
             "replicas": region.replicas,
         },
         "nats.agent": credentials(deployment, server, ServiceRole.AGENT),
