@@ -32,7 +32,7 @@ setup: .state/setup.done ## Install everything: system packages, Python packages
 
 lock: .state/python.done ## Write requirements.lock anew from pyproject.toml
 	@.state/uv/bin/uv pip compile --quiet --group dev --generate-hashes --no-emit-index-url --no-header \
-	  --python-version 3.11 --output-file requirements.lock pyproject.toml
+	  --universal --python-version 3.11 --output-file requirements.lock pyproject.toml
 
 .state/setup.done: .state/python.done provisioning/models/registry.toml images/asterisk/packages.txt
 	@$(BOROUGH) setup

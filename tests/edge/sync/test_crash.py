@@ -99,6 +99,9 @@ async def test_an_agent_that_is_killed_at_any_moment_leaves_a_whole_bundle(tmp_p
         is_over = True
         await publishing
         async with agent_process(config, tmp_path / "agent.log") as process:
+            # One that only this process can ack: told to stop while it still starts, it would die of the signal.
+            version += 1
+            await w.hub.publish(w.hub.signing.bundle(version, shop(marked)))
             await w.hub.until_acked(version, within_s=30)
             process.terminate()
             assert await asyncio.wait_for(process.wait(), 10) == 0
