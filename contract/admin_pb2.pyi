@@ -7,6 +7,7 @@ metadata `borough-code` and what to do in `borough-hint`.
 """
 
 from collections import abc as _abc
+from contract import downlink_pb2 as _downlink_pb2
 from contract import uplink_pb2 as _uplink_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -43,6 +44,27 @@ CHANGE_CREATED: Change.ValueType  # 2
 CHANGE_UPDATED: Change.ValueType  # 3
 CHANGE_DELETED: Change.ValueType  # 4
 Global___Change: _TypeAlias = Change  # noqa: Y015
+
+class _TokenState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TokenStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOKEN_STATE_UNSPECIFIED: _TokenState.ValueType  # 0
+    TOKEN_STATE_OPEN: _TokenState.ValueType  # 1
+    TOKEN_STATE_USED: _TokenState.ValueType  # 2
+    TOKEN_STATE_EXPIRED: _TokenState.ValueType  # 3
+    TOKEN_STATE_REVOKED: _TokenState.ValueType  # 4
+
+class TokenState(_TokenState, metaclass=_TokenStateEnumTypeWrapper): ...
+
+TOKEN_STATE_UNSPECIFIED: TokenState.ValueType  # 0
+TOKEN_STATE_OPEN: TokenState.ValueType  # 1
+TOKEN_STATE_USED: TokenState.ValueType  # 2
+TOKEN_STATE_EXPIRED: TokenState.ValueType  # 3
+TOKEN_STATE_REVOKED: TokenState.ValueType  # 4
+Global___TokenState: _TypeAlias = TokenState  # noqa: Y015
 
 @_typing.final
 class DocumentRef(_message.Message):
@@ -425,6 +447,68 @@ class LintReply(_message.Message):
 Global___LintReply: _TypeAlias = LintReply  # noqa: Y015
 
 @_typing.final
+class NodeStateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """Empty: the region that has the node, if only one does."""
+    node: _builtins.str
+    state: _downlink_pb2.NodeState.ValueType
+    force: _builtins.bool
+    """REMOVED is refused while the node is ACTIVE or its calls run, unless this is set: the node is lost."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        node: _builtins.str = ...,
+        state: _downlink_pb2.NodeState.ValueType = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "node", b"node", "region", b"region", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeStateRequest: _TypeAlias = NodeStateRequest  # noqa: Y015
+
+@_typing.final
+class NodeStateReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    node: _builtins.str
+    state: _downlink_pb2.NodeState.ValueType
+    before: _downlink_pb2.NodeState.ValueType
+    bundle_version: _builtins.int
+    """The first bundle that says it; 0 where no bundle of the region does yet."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        node: _builtins.str = ...,
+        state: _downlink_pb2.NodeState.ValueType = ...,
+        before: _downlink_pb2.NodeState.ValueType = ...,
+        bundle_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "bundle_version", b"bundle_version", "node", b"node", "region", b"region", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeStateReply: _TypeAlias = NodeStateReply  # noqa: Y015
+
+@_typing.final
 class FleetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -522,12 +606,22 @@ class NodeStatus(_message.Message):
     IS_SILENT_FIELD_NUMBER: _builtins.int
     IS_DRIFTED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    ENROLLED_AT_MS_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_UNTIL_MS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     age_ms: _builtins.int
     """Since the last health message; the node is "silent" when it is older than three periods."""
     is_silent: _builtins.bool
     is_drifted: _builtins.bool
     """Runs another bundle or knowledge version than its region should, by its newest acks and health."""
+    state: _downlink_pb2.NodeState.ValueType
+    """What the roster says of it; UNSPECIFIED where it has not enrolled here."""
+    address: _builtins.str
+    enrolled_at_ms: _builtins.int
+    certificates_until_ms: _builtins.int
+    """When the first of its certificates ends; 0 without any."""
     @_builtins.property
     def health(self) -> _uplink_pb2.Health: ...
     @_builtins.property
@@ -543,10 +637,14 @@ class NodeStatus(_message.Message):
         is_silent: _builtins.bool = ...,
         is_drifted: _builtins.bool = ...,
         refused: _uplink_pb2.Ack | None = ...,
+        state: _downlink_pb2.NodeState.ValueType = ...,
+        address: _builtins.str = ...,
+        enrolled_at_ms: _builtins.int = ...,
+        certificates_until_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "refused", b"refused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "health", b"health", "is_drifted", b"is_drifted", "is_silent", b"is_silent", "node", b"node", "refused", b"refused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "age_ms", b"age_ms", "certificates_until_ms", b"certificates_until_ms", "enrolled_at_ms", b"enrolled_at_ms", "health", b"health", "is_drifted", b"is_drifted", "is_silent", b"is_silent", "node", b"node", "refused", b"refused", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -629,6 +727,172 @@ class FleetReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FleetReply: _TypeAlias = FleetReply  # noqa: Y015
+
+@_typing.final
+class NodeTokenRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    node: _builtins.str
+    """Empty: any name that is free in the region."""
+    ttl_s: _builtins.int
+    """0: one hour."""
+    replaces: _builtins.bool
+    """The node may have the name already: what it had is revoked. Needs `node`."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        node: _builtins.str = ...,
+        ttl_s: _builtins.int = ...,
+        replaces: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "region", b"region", "replaces", b"replaces", "ttl_s", b"ttl_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeTokenRequest: _TypeAlias = NodeTokenRequest  # noqa: Y015
+
+@_typing.final
+class NodeTokenReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Shown once: `bo1.<id>.<secret>.<first 32 hex digits of the SHA-256 of the authority's certificate, DER>`."""
+    @_builtins.property
+    def token(self) -> Global___NodeToken: ...
+    def __init__(
+        self,
+        *,
+        token: Global___NodeToken | None = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeTokenReply: _TypeAlias = NodeTokenReply  # noqa: Y015
+
+@_typing.final
+class NodeTokensRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    all: _builtins.bool
+    """Those that can no longer be used too."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        all: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeTokensRequest: _TypeAlias = NodeTokensRequest  # noqa: Y015
+
+@_typing.final
+class NodeTokenRef(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeTokenRef: _TypeAlias = NodeTokenRef  # noqa: Y015
+
+@_typing.final
+class NodeToken(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    USED_AT_MS_FIELD_NUMBER: _builtins.int
+    USED_BY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    region: _builtins.str
+    node: _builtins.str
+    replaces: _builtins.bool
+    state: Global___TokenState.ValueType
+    created_at_ms: _builtins.int
+    created_by: _builtins.str
+    expires_at_ms: _builtins.int
+    used_at_ms: _builtins.int
+    used_by: _builtins.str
+    """The name that enrolled with it."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        region: _builtins.str = ...,
+        node: _builtins.str = ...,
+        replaces: _builtins.bool = ...,
+        state: Global___TokenState.ValueType = ...,
+        created_at_ms: _builtins.int = ...,
+        created_by: _builtins.str = ...,
+        expires_at_ms: _builtins.int = ...,
+        used_at_ms: _builtins.int = ...,
+        used_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "created_by", b"created_by", "expires_at_ms", b"expires_at_ms", "id", b"id", "node", b"node", "region", b"region", "replaces", b"replaces", "state", b"state", "used_at_ms", b"used_at_ms", "used_by", b"used_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeToken: _TypeAlias = NodeToken  # noqa: Y015
+
+@_typing.final
+class NodeTokensReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeToken]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[Global___NodeToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeTokensReply: _TypeAlias = NodeTokensReply  # noqa: Y015
 
 @_typing.final
 class TenantRef(_message.Message):

@@ -376,6 +376,11 @@ class FleetStub:
                 request_serializer=contract_dot_admin__pb2.FleetRequest.SerializeToString,
                 response_deserializer=contract_dot_admin__pb2.FleetReply.FromString,
                 _registered_method=True)
+        self.SetState = channel.unary_unary(
+                '/borough.admin.v1.Fleet/SetState',
+                request_serializer=contract_dot_admin__pb2.NodeStateRequest.SerializeToString,
+                response_deserializer=contract_dot_admin__pb2.NodeStateReply.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -388,6 +393,13 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetState(self, request, context):
+        """Whether a node takes new calls, or belongs to its region at all. REMOVED revokes its certificates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -395,6 +407,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=contract_dot_admin__pb2.FleetRequest.FromString,
                     response_serializer=contract_dot_admin__pb2.FleetReply.SerializeToString,
+            ),
+            'SetState': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetState,
+                    request_deserializer=contract_dot_admin__pb2.NodeStateRequest.FromString,
+                    response_serializer=contract_dot_admin__pb2.NodeStateReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -425,6 +442,194 @@ class Fleet:
             '/borough.admin.v1.Fleet/Status',
             contract_dot_admin__pb2.FleetRequest.SerializeToString,
             contract_dot_admin__pb2.FleetReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/borough.admin.v1.Fleet/SetState',
+            contract_dot_admin__pb2.NodeStateRequest.SerializeToString,
+            contract_dot_admin__pb2.NodeStateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class NodeTokensStub:
+    """--- tokens by which nodes enrol; admins only ---------------------------------------------------------------------
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Create = channel.unary_unary(
+                '/borough.admin.v1.NodeTokens/Create',
+                request_serializer=contract_dot_admin__pb2.NodeTokenRequest.SerializeToString,
+                response_deserializer=contract_dot_admin__pb2.NodeTokenReply.FromString,
+                _registered_method=True)
+        self.List = channel.unary_unary(
+                '/borough.admin.v1.NodeTokens/List',
+                request_serializer=contract_dot_admin__pb2.NodeTokensRequest.SerializeToString,
+                response_deserializer=contract_dot_admin__pb2.NodeTokensReply.FromString,
+                _registered_method=True)
+        self.Revoke = channel.unary_unary(
+                '/borough.admin.v1.NodeTokens/Revoke',
+                request_serializer=contract_dot_admin__pb2.NodeTokenRef.SerializeToString,
+                response_deserializer=contract_dot_admin__pb2.NodeToken.FromString,
+                _registered_method=True)
+
+
+class NodeTokensServicer:
+    """--- tokens by which nodes enrol; admins only ---------------------------------------------------------------------
+    """
+
+    def Create(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def List(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Revoke(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_NodeTokensServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Create': grpc.unary_unary_rpc_method_handler(
+                    servicer.Create,
+                    request_deserializer=contract_dot_admin__pb2.NodeTokenRequest.FromString,
+                    response_serializer=contract_dot_admin__pb2.NodeTokenReply.SerializeToString,
+            ),
+            'List': grpc.unary_unary_rpc_method_handler(
+                    servicer.List,
+                    request_deserializer=contract_dot_admin__pb2.NodeTokensRequest.FromString,
+                    response_serializer=contract_dot_admin__pb2.NodeTokensReply.SerializeToString,
+            ),
+            'Revoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revoke,
+                    request_deserializer=contract_dot_admin__pb2.NodeTokenRef.FromString,
+                    response_serializer=contract_dot_admin__pb2.NodeToken.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'borough.admin.v1.NodeTokens', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('borough.admin.v1.NodeTokens', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class NodeTokens:
+    """--- tokens by which nodes enrol; admins only ---------------------------------------------------------------------
+    """
+
+    @staticmethod
+    def Create(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/borough.admin.v1.NodeTokens/Create',
+            contract_dot_admin__pb2.NodeTokenRequest.SerializeToString,
+            contract_dot_admin__pb2.NodeTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def List(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/borough.admin.v1.NodeTokens/List',
+            contract_dot_admin__pb2.NodeTokensRequest.SerializeToString,
+            contract_dot_admin__pb2.NodeTokensReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/borough.admin.v1.NodeTokens/Revoke',
+            contract_dot_admin__pb2.NodeTokenRef.SerializeToString,
+            contract_dot_admin__pb2.NodeToken.FromString,
             options,
             channel_credentials,
             insecure,

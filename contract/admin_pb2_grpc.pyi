@@ -128,6 +128,8 @@ class FleetStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FleetAsyncStub: ...
     Status: _grpc.UnaryUnaryMultiCallable[_admin_pb2.FleetRequest, _admin_pb2.FleetReply]
+    SetState: _grpc.UnaryUnaryMultiCallable[_admin_pb2.NodeStateRequest, _admin_pb2.NodeStateReply]
+    """Whether a node takes new calls, or belongs to its region at all. REMOVED revokes its certificates."""
 
 @_typing.type_check_only
 class FleetAsyncStub(FleetStub):
@@ -135,6 +137,8 @@ class FleetAsyncStub(FleetStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Status: _aio.UnaryUnaryMultiCallable[_admin_pb2.FleetRequest, _admin_pb2.FleetReply]  # type: ignore[assignment]
+    SetState: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeStateRequest, _admin_pb2.NodeStateReply]  # type: ignore[assignment]
+    """Whether a node takes new calls, or belongs to its region at all. REMOVED revokes its certificates."""
 
 class FleetServicer(metaclass=_abc_1.ABCMeta):
     """--- fleet --------------------------------------------------------------------------------------------------------"""
@@ -146,7 +150,61 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.FleetReply, _abc.Awaitable[_admin_pb2.FleetReply]]: ...
 
+    @_abc_1.abstractmethod
+    def SetState(
+        self,
+        request: _admin_pb2.NodeStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.NodeStateReply, _abc.Awaitable[_admin_pb2.NodeStateReply]]:
+        """Whether a node takes new calls, or belongs to its region at all. REMOVED revokes its certificates."""
+
 def add_FleetServicer_to_server(servicer: FleetServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class NodeTokensStub:
+    """--- tokens by which nodes enrol; admins only ---------------------------------------------------------------------"""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> NodeTokensAsyncStub: ...
+    Create: _grpc.UnaryUnaryMultiCallable[_admin_pb2.NodeTokenRequest, _admin_pb2.NodeTokenReply]
+    List: _grpc.UnaryUnaryMultiCallable[_admin_pb2.NodeTokensRequest, _admin_pb2.NodeTokensReply]
+    Revoke: _grpc.UnaryUnaryMultiCallable[_admin_pb2.NodeTokenRef, _admin_pb2.NodeToken]
+
+@_typing.type_check_only
+class NodeTokensAsyncStub(NodeTokensStub):
+    """--- tokens by which nodes enrol; admins only ---------------------------------------------------------------------"""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Create: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeTokenRequest, _admin_pb2.NodeTokenReply]  # type: ignore[assignment]
+    List: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeTokensRequest, _admin_pb2.NodeTokensReply]  # type: ignore[assignment]
+    Revoke: _aio.UnaryUnaryMultiCallable[_admin_pb2.NodeTokenRef, _admin_pb2.NodeToken]  # type: ignore[assignment]
+
+class NodeTokensServicer(metaclass=_abc_1.ABCMeta):
+    """--- tokens by which nodes enrol; admins only ---------------------------------------------------------------------"""
+
+    @_abc_1.abstractmethod
+    def Create(
+        self,
+        request: _admin_pb2.NodeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.NodeTokenReply, _abc.Awaitable[_admin_pb2.NodeTokenReply]]: ...
+
+    @_abc_1.abstractmethod
+    def List(
+        self,
+        request: _admin_pb2.NodeTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.NodeTokensReply, _abc.Awaitable[_admin_pb2.NodeTokensReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Revoke(
+        self,
+        request: _admin_pb2.NodeTokenRef,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.NodeToken, _abc.Awaitable[_admin_pb2.NodeToken]]: ...
+
+def add_NodeTokensServicer_to_server(servicer: NodeTokensServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class KnowledgeStub:
     """--- knowledge ----------------------------------------------------------------------------------------------------"""

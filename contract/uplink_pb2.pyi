@@ -437,6 +437,7 @@ class Health(_message.Message):
     CONFIG_BEAT_AGE_MS_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_BEAT_AGE_MS_FIELD_NUMBER: _builtins.int
     BORDER_REFUSALS_FIELD_NUMBER: _builtins.int
+    IS_CORDONED_FIELD_NUMBER: _builtins.int
     region: _builtins.str
     node: _builtins.str
     at_ms: _builtins.int
@@ -448,6 +449,8 @@ class Health(_message.Message):
     knowledge_beat_age_ms: _builtins.int
     border_refusals: _builtins.int
     """Attempts refused at the border since the agent started."""
+    is_cordoned: _builtins.bool
+    """The node refuses new calls: it is cordoned, by its own operator or by the roster."""
     @_builtins.property
     def knowledge(self) -> _containers.RepeatedCompositeFieldContainer[Global___KnowledgeVersion]: ...
     @_builtins.property
@@ -471,10 +474,11 @@ class Health(_message.Message):
         config_beat_age_ms: _builtins.int = ...,
         knowledge_beat_age_ms: _builtins.int = ...,
         border_refusals: _builtins.int = ...,
+        is_cordoned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "at_ms", b"at_ms", "border_refusals", b"border_refusals", "bundle_version", b"bundle_version", "capacity", b"capacity", "config_beat_age_ms", b"config_beat_age_ms", "knowledge", b"knowledge", "knowledge_beat_age_ms", b"knowledge_beat_age_ms", "node", b"node", "region", b"region", "release", b"release", "rollups_waiting", b"rollups_waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "at_ms", b"at_ms", "border_refusals", b"border_refusals", "bundle_version", b"bundle_version", "capacity", b"capacity", "config_beat_age_ms", b"config_beat_age_ms", "is_cordoned", b"is_cordoned", "knowledge", b"knowledge", "knowledge_beat_age_ms", b"knowledge_beat_age_ms", "node", b"node", "region", b"region", "release", b"release", "rollups_waiting", b"rollups_waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
