@@ -10,7 +10,7 @@ from provisioning.identity.store import IdentityStore
 from provisioning.nats.eviction import SystemAccess, close_links
 from provisioning.nats.instance import NatsInstance
 from provisioning.nats.permissions import STRICT, Border
-from provisioning.nats.render import Credentials, render_hub, render_node
+from provisioning.nats.render import Credentials, KeyFiles, render_hub, render_node
 from provisioning.nats.topology import Hub, Node, Topology
 
 
@@ -79,7 +79,10 @@ class Deployment:
     def _credentials(self, now: datetime) -> Credentials:
         return Credentials(
             authority=self.identities.authority_file.resolve(),
-            directory=lambda name: self.identities.directory(name).absolute(),
+            files=lambda name: KeyFiles(
+                certificate=self.identities.certificate_file(name).absolute(),
+                key=self.identities.key_file(name).absolute(),
+            ),
             users=lambda name: [name.uri(entry.generation) for entry in self.identities.valid(name, now)],
             pins=lambda name: [entry.pin for entry in self.identities.valid(name, now)],
         )

@@ -10,10 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.streams import MAX_PAYLOAD_BYTES
-from contract.subjects import BORDER_ACCOUNT, HUB_ACCOUNT, HUB_DOMAIN, REGION_ACCOUNT, SYSTEM_ACCOUNT
+from contract.subjects import (
+    BORDER_ACCOUNT,
+    HUB_ACCOUNT,
+    HUB_DOMAIN,
+    REGION_ACCOUNT,
+    SYSTEM_ACCOUNT,
+    link_account,
+    link_opened,
+    witness,
+)
 from provisioning.identity.names import ServiceName, ServiceRole
 from provisioning.nats import permissions
-from provisioning.nats.permissions import STRICT, Border, Permissions, link_account, wall
+from provisioning.nats.permissions import STRICT, Border, Permissions, wall
 from provisioning.nats.topology import Hub, Node, Region, Topology
 
 # A link or client that is silent is given up after two unanswered pings: 4 to 6 s.
@@ -41,12 +50,19 @@ Value = object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFiles:
+    """A certificate and its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """What rendering needs of the identities: where a server's certificates lie, and who is valid."""
 
     authority: Path
-    # Folder with certificate.pem and key.pem.
-    directory: Callable[[ServiceName], Path]
+    files: Callable[[ServiceName], KeyFiles]
     # The user names (URIs) under which a service may come; empty once it is revoked.
     users: Callable[[ServiceName], Sequence[str]]
     # SHA-256 of its valid public keys, hex.
@@ -68,7 +84,10 @@ def render_hub(topology: Topology, credentials: Credentials, files: Files, borde
     server = hub.service(ServiceRole.SERVER)
     tls = _tls(credentials, server, maps=True)
     accounts: dict[str, Value] = {
-        SYSTEM_ACCOUNT: {"users": [NOBODY, *_users(credentials, hub.service(ServiceRole.SYSTEM), border.hub_system())]},
+        SYSTEM_ACCOUNT: {
+            "users": [NOBODY, *_users(credentials, hub.service(ServiceRole.SYSTEM), border.hub_system())],
+            "exports": [_witnessed_export(link_opened(region.name)) for region in topology.regions],
+        },
         HUB_ACCOUNT: {
             "jetstream": "enabled",
             "users": [
@@ -77,12 +96,14 @@ def render_hub(topology: Topology, credentials: Credentials, files: Files, borde
                 *([] if border.has_wall else _leaf_users(topology.regions, credentials, border)),
             ],
             "exports": [_export(region, opening) for region in topology.regions for opening in wall(region.name)],
+            "imports": [opening for region in topology.regions for opening in _witnessed_imports(region, border)],
         },
     }
     for region in topology.regions:
         accounts[link_account(region.name)] = {
             "users": _leaf_users([region], credentials, border) if border.has_wall else [],
             "imports": [_import(opening) for opening in wall(region.name)],
+            "exports": [_witnessed_export(subject) for subject in border.witnessed(region.name)],
         }
     return _text(
         {
@@ -176,10 +197,10 @@ def _common(server: Hub | Node, files: Files) -> dict[str, Value]:
 
 
 def _tls(credentials: Credentials, name: ServiceName, *, maps: bool = False) -> dict[str, Value]:
-    directory = credentials.directory(name)
+    files = credentials.files(name)
     tls: dict[str, Value] = {
-        "cert_file": str(directory / "certificate.pem"),
-        "key_file": str(directory / "key.pem"),
+        "cert_file": str(files.certificate),
+        "key_file": str(files.key),
         "ca_file": str(credentials.authority),
         "timeout": TLS_TIMEOUT_S,
     }
@@ -225,6 +246,18 @@ def _export(region: Region, opening: permissions.Opening) -> dict[str, Value]:
 def _import(opening: permissions.Opening) -> dict[str, Value]:
     source = {opening.kind: {"account": HUB_ACCOUNT, "subject": opening.subject}}
     return source | ({"to": opening.local} if opening.local else {})
+
+
+def _witnessed_export(subject: str) -> dict[str, Value]:
+    return {"stream": subject, "accounts": [HUB_ACCOUNT]}
+
+
+def _witnessed_imports(region: Region, border: Border) -> list[dict[str, Value]]:
+    heard = [(link_account(region.name), subject) for subject in border.witnessed(region.name)]
+    return [
+        {"stream": {"account": account, "subject": subject}, "prefix": witness(region.name)}
+        for account, subject in [*heard, (SYSTEM_ACCOUNT, link_opened(region.name))]
+    ]
 
 
 def _without_empty(values: Mapping[str, Value]) -> dict[str, Value]:
