@@ -303,10 +303,16 @@ class Carrier:
 
 
 def carrier_settings(
-    directory: Path, *, sip_port: int, node_sip: tuple[str, int], rtp_ports: PortRange = DEFAULT_RTP_PORTS
+    directory: Path,
+    *,
+    sip_port: int,
+    node_sip: tuple[str, int],
+    rtp_ports: PortRange = DEFAULT_RTP_PORTS,
+    host: str = "127.0.0.1",
+    humans_from: tuple[str, ...] = (),
 ) -> AsteriskSettings:
-    """The settings of a carrier that rings the node at `node_sip`."""
-    host, port = node_sip
+    """The settings of a carrier at `host` that rings the node at `node_sip`; `humans_from` may ring its humans too."""
+    node_host, node_port = node_sip
     return AsteriskSettings(
         name="carrier",
         directory=directory,
@@ -314,7 +320,8 @@ def carrier_settings(
         sip_port=sip_port,
         http_port=free_port(socket.SOCK_STREAM),
         rtp_ports=rtp_ports,
-        peers=(TrunkPeer(name="node", host=host, port=port, qualify_interval_s=0),),
+        sip_host=host,
+        peers=(TrunkPeer(name="node", host=node_host, port=node_port, match=humans_from, qualify_interval_s=0),),
         codecs=("ulaw", "alaw"),
     )
 

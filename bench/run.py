@@ -22,7 +22,7 @@ from bench.errors import RegionMissingError
 from bench.processes import CpuMeter
 from bench.recording import Samples
 from bench.scenario import Noise, Say, Scenario
-from bench.target import Target
+from bench.target import Trunk
 from bench.voices import RATE_HZ, CallerVoice, LineCache, PiperSpeaker, cough, line_from_file, voice_of
 from provisioning.asterisk.image import ensure_image
 from provisioning.asterisk.settings import PortRange
@@ -76,7 +76,7 @@ def prepare_lines(cache: LineCache, scenario: Scenario, seed: int) -> tuple[Spok
 
 
 def make_plans(
-    target: Target, scenarios: Sequence[Scenario], options: RunOptions, cache: LineCache, progress: Progress
+    target: Trunk, scenarios: Sequence[Scenario], options: RunOptions, cache: LineCache, progress: Progress
 ) -> tuple[CallPlan, ...]:
     """One plan per call: the scenarios in a shuffled order that the seed decides, over and over."""
     if target.sip is None:
@@ -101,13 +101,13 @@ def make_plans(
     return tuple(plans)
 
 
-def line_cache(target: Target) -> LineCache:
+def line_cache(target: Trunk) -> LineCache:
     """The cache of this machine's state folder."""
     model = target.state.models / VOICE_MODEL / f"{VOICE_MODEL}.onnx"
     return LineCache(target.state.root / "bench" / "lines", PiperSpeaker(model))
 
 
-def new_run_directory(target: Target) -> Path:
+def new_run_directory(target: Trunk) -> Path:
     """A folder for the recordings and logs of one run."""
     name = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%f")
     directory = target.state.root / "bench" / "runs" / name
@@ -116,7 +116,7 @@ def new_run_directory(target: Target) -> Path:
 
 
 async def run_calls(
-    target: Target, plans: Iterable[CallPlan], concurrency: int, directory: Path, progress: Progress
+    target: Trunk, plans: Iterable[CallPlan], concurrency: int, directory: Path, progress: Progress
 ) -> RunResult:
     """Place all calls, `concurrency` at a time. Nothing is left running, however this ends.
 
@@ -130,6 +130,8 @@ async def run_calls(
         sip_port=target.carrier.sip_port,
         node_sip=target.sip,
         rtp_ports=PortRange(first=target.carrier.rtp_first, last=target.carrier.rtp_last),
+        host=target.carrier.host,
+        humans_from=target.carrier.humans_from,
     )
     image = await asyncio.to_thread(ensure_image, state_directory=target.state.images)
     loop = asyncio.get_running_loop()

@@ -41,35 +41,31 @@ class NodeAri:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarrierPlace:
-    """The ports that the region keeps free for the carrier of a run, and its directory."""
+    """The address and ports that are kept free for the carrier of a run, and its directory.
+
+    `humans_from` are addresses beside the trunk's that may ring the carrier's humans.
+    """
 
     sip_port: int
     rtp_first: int
     rtp_last: int
     directory: Path
+    host: str = "127.0.0.1"
+    humans_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A running node with its carrier, as far as a caller and a judge need it."""
+class Trunk:
+    """What a caller needs: where calls are taken, whom the numbers belong to, and the carrier's own place.
+
+    `processes` are those whose processor time counts as the node's.
+    """
 
     state: StateLayout
-    region: str
-    node: str
     sip: tuple[str, int] | None
-    web_url: str
-    metrics: tuple[str, ...]
-    processes: NodeProcesses
-    log: Path
-    inference_socket: Path
-    records: Path
-    sync: Path
-    tenants: Path
     numbers: Mapping[str, str]
-    capacity: int
-    slots: Path
-    ari: NodeAri | None
     carrier: CarrierPlace
+    processes: NodeProcesses
 
     def number_of(self, tenant: str) -> str:
         """The number that reaches a tenant. Raises RegionMissingError."""
@@ -77,6 +73,24 @@ class Target:
             if owner == tenant:
                 return number
         raise RegionMissingError(f"the running region has no number for tenant {tenant}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target(Trunk):
+    """A running node with its carrier, as far as a judge needs it too."""
+
+    region: str
+    node: str
+    web_url: str
+    metrics: tuple[str, ...]
+    log: Path
+    inference_socket: Path
+    records: Path
+    sync: Path
+    tenants: Path
+    capacity: int
+    slots: Path
+    ari: NodeAri | None
 
 
 # Other keys are for other readers.
