@@ -7,25 +7,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from provisioning.identity.names import PersonName, PersonRole, ServiceRole
-from provisioning.local.layout import StateLayout, TomlSections, TomlValue, free_port, write_toml
-from provisioning.local.network import client_url, credentials, hub_server
+from provisioning.identity.names import PersonName, PersonRole
+from provisioning.local.layout import StateLayout, free_port, write_toml
+from provisioning.local.network import client_url, credential_files, hub_server
 from provisioning.local.node import inference_service, inference_socket
 from provisioning.local.process import ServiceSpec, running
 from provisioning.local.readiness import answers_http
 from provisioning.nats.deployment import Deployment
+from provisioning.node.places import HubPlaces, ModelChoice
+from provisioning.node.settings import hub_sections
+from provisioning.toml_text import TomlValue
 
 # Who `borough up` acts as towards its own hub.
 OPERATOR = PersonName(name="local-admin", role=PersonRole.ADMIN)
-INFERENCE_SETTINGS = """\
-socket = "{socket}"
-store = "{store}"
-
-[embedding]
-model = "minilm-l6-v2"
-# Nobody waits on the telephone for it: a first catalogue has hundreds of thousands of texts.
-threads = 2
-"""
+MODELS = ModelChoice(embedding="minilm-l6-v2", embedding_threads=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +53,7 @@ async def local_hub(deployment: Deployment, machine: StateLayout) -> AsyncIterat
     async with AsyncExitStack() as stack:
         for spec in (
             hub_server(deployment, machine),
-            inference_service(layout, machine, INFERENCE_SETTINGS),
+            inference_service(layout, machine, MODELS),
             _controlplane(deployment, machine, hub),
         ):
             await stack.enter_async_context(running(spec))
@@ -77,29 +72,27 @@ def _write_admin_context(deployment: Deployment, machine: StateLayout, hub: Runn
     write_toml(machine.admin_context, {"": values}).chmod(0o600)
 
 
+def _places(deployment: Deployment, machine: StateLayout, hub: RunningHub) -> HubPlaces:
+    layout, server = machine.hub, deployment.topology.hub
+    return HubPlaces(
+        name=server.node,
+        nats_url=client_url(server),
+        nats_monitor=f"http://127.0.0.1:{server.monitor_port}",
+        server_log=deployment.instance(server).files.log,
+        credential=lambda _: credential_files(deployment, server, machine),
+        database=layout.records / "hub.db",
+        revoked_file=deployment.identities.revoked_file,
+        litestream=layout.run / "litestream",
+        inference_socket=inference_socket(layout),
+        admin_host="127.0.0.1",
+        admin_port=hub.admin_port,
+        metrics_port=hub.metrics_port,
+    )
+
+
 def _controlplane(deployment: Deployment, machine: StateLayout, hub: RunningHub) -> ServiceSpec:
-    layout, server, identities = machine.hub, deployment.topology.hub, deployment.identities
-    own = credentials(deployment, server, ServiceRole.CONTROLPLANE)
-    authority = identities.authority_file
-    sections: TomlSections = {
-        "hub": {"name": server.node},
-        "database": {"path": layout.records / "hub.db"},
-        "nats": {
-            "url": client_url(server),
-            "authority": authority,
-            "server_log": deployment.instance(server).files.log,
-            "monitor": f"http://127.0.0.1:{server.monitor_port}",
-            **own,
-        },
-        "admin": {"port": hub.admin_port, "authority": authority, "revoked_file": identities.revoked_file, **own},
-        "signing": {"key_file": identities.signing_key_file},
-        "inference": {"socket": inference_socket(layout)},
-        "metrics": {"port": hub.metrics_port},
-        "replication": {
-            "directory": layout.run / "litestream",
-            **credentials(deployment, server, ServiceRole.LITESTREAM),
-        },
-    }
+    layout = machine.hub
+    sections = hub_sections(_places(deployment, machine, hub))
     config = write_toml(layout.run / "hub.toml", sections)
 
     async def is_ready() -> bool:

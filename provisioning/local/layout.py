@@ -9,6 +9,7 @@ from typing import Any
 
 from provisioning.local.errors import NotRunningError
 from provisioning.local.plan import NodeLayout
+from provisioning.toml_text import TomlSections, toml_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_STATE = REPOSITORY / ".state"
@@ -103,21 +104,10 @@ def free_port(kind: socket.SocketKind) -> int:
             return port
 
 
-TomlValue = str | int | float | Path | list[str]
-TomlSections = dict[str, dict[str, TomlValue]]
-
-
 def write_toml(path: Path, sections: TomlSections) -> Path:
-    """Write a settings file; a section within another has a dotted name, keys outside of sections the empty one."""
-    lines = []
-    for section, values in sections.items():
-        lines += [f"[{section}]"] if section else []
-        for key, value in values.items():
-            # A JSON string, number or list of strings is a TOML one too.
-            lines.append(f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}")
-        lines.append("")
+    """Write a settings file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path.write_text(toml_text(sections), encoding="utf-8")
     return path
 
 

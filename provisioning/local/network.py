@@ -3,14 +3,16 @@
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from provisioning.identity.names import ServiceRole
 from provisioning.identity.store import IdentityStore
-from provisioning.local.layout import StateLayout, TomlValue, free_port
+from provisioning.local.layout import StateLayout, free_port, secret_file
 from provisioning.local.plan import NodeLayout, RegionPlan
 from provisioning.local.process import ServiceSpec
 from provisioning.nats.deployment import Deployment
 from provisioning.nats.topology import Hub, Node, Region, Topology, region_of
+from provisioning.node.places import Credential
 
 
 def deploy(plans: Sequence[RegionPlan], layout: StateLayout) -> Deployment:
@@ -58,16 +60,28 @@ def client_url(server: Hub | Node) -> str:
     return f"tls://{server.address}:{server.client_port}"
 
 
-def region_access(deployment: Deployment, server: Node) -> dict[str, TomlValue]:
+def region_urls(deployment: Deployment, server: Node) -> list[str]:
     """How a service of a node reaches the region: its own server first, then its siblings'."""
     siblings = [node for node in deployment.topology.region(server.region).nodes if node is not server]
-    return {
-        "urls": [client_url(node) for node in (server, *siblings)],
-        "ca": deployment.identities.authority_file,
+    return [client_url(node) for node in (server, *siblings)]
+
+
+def credential_files(deployment: Deployment, server: Hub | Node, machine: StateLayout) -> Credential:
+    """Where the certificates, keys and secrets of a node's services lie; its services share them here."""
+    identities = deployment.identities
+    shared = {
+        "authority.pem": identities.authority_file,
+        "signing.pub": identities.signing_public_file,
+        "signing.key": identities.signing_key_file,
     }
 
+    def file(name: str) -> Path:
+        if name in shared:
+            return shared[name]
+        role, _, kind = name.partition(".")
+        if not kind:
+            return secret_file(machine, name)
+        service = server.service(ServiceRole(role))
+        return identities.key_file(service) if kind == "key" else identities.certificate_file(service)
 
-def credentials(deployment: Deployment, server: Hub | Node, role: ServiceRole) -> dict[str, TomlValue]:
-    """Certificate and key of a service, as its settings name them."""
-    name, identities = server.service(role), deployment.identities
-    return {"certificate": identities.certificate_file(name), "key": identities.key_file(name)}
+    return file

@@ -9,20 +9,26 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provisioning.asterisk.image import ensure_image, missing_requirement
 from provisioning.asterisk.instance import AsteriskInstance
 from provisioning.asterisk.settings import AriAccess, AsteriskSettings, NodeDialplan, PortRange, TrunkPeer
-from provisioning.identity.names import ServiceRole
-from provisioning.local.layout import StateLayout, TomlSections, free_port, secret_file, write_toml
-from provisioning.local.network import credentials, region_access
+from provisioning.local.layout import StateLayout, free_port, secret_file, write_toml
+from provisioning.local.network import credential_files, region_urls
 from provisioning.local.plan import NodeLayout, NodePlan
 from provisioning.local.process import ServiceSpec, running_together
 from provisioning.local.readiness import accepts_connection, answers_http
 from provisioning.nats.deployment import Deployment
-from provisioning.nats.topology import Node as NatsNode
+from provisioning.node.places import AsteriskPlace, ModelChoice, NodePlaces, Service
+from provisioning.node.settings import (
+    inference_sections,
+    replication_sections,
+    sync_sections,
+    worker_name,
+    worker_sections,
+)
 
 # Two cores serve this many calls within the latency promise (`borough bench capacity`).
 DEFAULT_CAPACITY = 28
@@ -31,24 +37,11 @@ DEFAULT_WORKERS = 2
 RTP_PORTS = 2_000
 RTP_FIRST = 20_000
 VAD_MODEL = "silero-vad"
+MODELS = ModelChoice(
+    asr="whisper-tiny.en", tts="en_US-joe-medium", llm="smollm2-135m-instruct", embedding="minilm-l6-v2"
+)
 # The first start synthesises all that the example agents often say: 430 clips.
 FIRST_START_S = 600.0
-INFERENCE_SETTINGS = """\
-socket = "{socket}"
-store = "{store}"
-
-[[asr]]
-model = "whisper-tiny.en"
-
-[[tts]]
-model = "en_US-joe-medium"
-
-[llm]
-model = "smollm2-135m-instruct"
-
-[embedding]
-model = "minilm-l6-v2"
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +63,6 @@ class NodeOptions:
     @property
     def layout(self) -> NodeLayout:
         return self.machine.node(self.plan.name)
-
-    @property
-    def sections_of_documents(self) -> TomlSections:
-        """Where the call workers find their agents."""
-        if self.deployment is None:
-            return {"tenants": {"directory": self.tenants}}
-        return {"sync": {"directory": self.layout.sync}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,41 +135,60 @@ async def _with_asterisk(options: NodeOptions, stack: AsyncExitStack) -> Node:
 
 def _network_services(options: NodeOptions) -> list[ServiceSpec]:
     """The node's agent and the replication of its records."""
-    deployment = options.deployment
-    if deployment is None:
+    if options.deployment is None:
         return []
-    server = deployment.topology.region(options.plan.region).node(options.plan.name)
-    return [_sync(options, deployment, server), _replication(options, deployment, server)]
+    places = _places(options)
+    return [_sync(options, places), _replication(options, places)]
 
 
 def _inference(options: NodeOptions) -> ServiceSpec:
-    return inference_service(options.layout, options.machine, INFERENCE_SETTINGS)
+    return inference_service(options.layout, options.machine, MODELS)
 
 
 def _workers(node: Node) -> list[ServiceSpec]:
     return [_worker(node.options, index, port, node.asterisk) for index, port in enumerate(node.web_ports, start=1)]
 
 
-def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode) -> ServiceSpec:
-    layout, region, port = options.layout, deployment.topology.region(server.region), free_port(socket.SOCK_STREAM)
-    sections: TomlSections = {
-        "node": {"region": server.region, "name": server.name},
-        "nats": {
-            **region_access(deployment, server),
-            "mirror_replicas": region.replicas,
-            "server_log": deployment.instance(server).files.log,
-        },
-        "nats.agent": credentials(deployment, server, ServiceRole.AGENT),
-        "nats.border": credentials(deployment, server, ServiceRole.BORDER),
-        "nats.system": credentials(deployment, server, ServiceRole.SYSTEM),
-        "hub": {"trusted_keys": [str(deployment.identities.signing_public_file)]},
-        "sync": {"directory": layout.sync, "workers_expected": options.workers},
-        "records": {"directory": layout.records},
-        "slots": {"directory": layout.run / "slots", "capacity": options.capacity},
-        "replication": {},
-        "metrics": {"port": port},
-    }
-    config = write_toml(layout.run / "sync.toml", sections)
+def _places(options: NodeOptions, asterisk: AsteriskSettings | None = None) -> NodePlaces:
+    layout, machine, deployment = options.layout, options.machine, options.deployment
+    places = NodePlaces(
+        region=options.plan.region,
+        name=options.plan.name,
+        capacity=options.capacity,
+        workers=options.workers,
+        urls=(),
+        replicas=1,
+        server_log=None,
+        credential=lambda _: lambda name: secret_file(machine, name),
+        records=layout.records,
+        keys=None,
+        sync=layout.sync,
+        tenants=options.tenants if deployment is None else None,
+        slots=layout.run / "slots",
+        litestream=layout.run / "litestream",
+        prepared=machine.prepared_audio,
+        vectors=machine.vectors,
+        models=machine.models,
+        vad=VAD_MODEL,
+        inference_socket=inference_socket(layout),
+        asterisk=AsteriskPlace(url=asterisk.ari_url.removesuffix("/ari"), user=asterisk.ari.user) if asterisk else None,
+    )
+    if deployment is None:
+        return places
+    region = deployment.topology.region(options.plan.region)
+    server = region.node(options.plan.name)
+    return replace(
+        places,
+        urls=region_urls(deployment, server),
+        replicas=region.replicas,
+        server_log=deployment.instance(server).files.log,
+        credential=lambda _: credential_files(deployment, server, machine),
+    )
+
+
+def _sync(options: NodeOptions, places: NodePlaces) -> ServiceSpec:
+    layout, port = options.layout, free_port(socket.SOCK_STREAM)
+    config = write_toml(layout.run / "sync.toml", sync_sections(places, port))
 
     async def is_ready() -> bool:
         return await answers_http(f"http://127.0.0.1:{port}/ready")
@@ -197,21 +202,9 @@ def _sync(options: NodeOptions, deployment: Deployment, server: NatsNode) -> Ser
     )
 
 
-def _replication(options: NodeOptions, deployment: Deployment, server: NatsNode) -> ServiceSpec:
-    layout, region, port = options.layout, deployment.topology.region(server.region), free_port(socket.SOCK_STREAM)
-    sections: TomlSections = {
-        "node": {"name": server.name},
-        "nats": {
-            **region_access(deployment, server),
-            "replicas": region.replicas,
-        },
-        "nats.agent": credentials(deployment, server, ServiceRole.AGENT),
-        "nats.litestream": credentials(deployment, server, ServiceRole.LITESTREAM),
-        "records": {"directory": layout.records, "ledger": layout.sync / "rollups.db"},
-        "litestream": {"directory": layout.run / "litestream"},
-        "watch": {"port": port},
-    }
-    config = write_toml(layout.run / "replication.toml", sections)
+def _replication(options: NodeOptions, places: NodePlaces) -> ServiceSpec:
+    layout, port = options.layout, free_port(socket.SOCK_STREAM)
+    config = write_toml(layout.run / "replication.toml", replication_sections(places, port))
 
     async def is_ready() -> bool:
         return await answers_http(f"http://127.0.0.1:{port}/metrics")
@@ -225,16 +218,12 @@ def _replication(options: NodeOptions, deployment: Deployment, server: NatsNode)
     )
 
 
-def _worker_name(index: int) -> str:
-    return f"calls-{index}"
-
-
 def _asterisk_settings(options: NodeOptions) -> AsteriskSettings:
     first = RTP_FIRST + options.plan.index * RTP_PORTS
     return AsteriskSettings(
         name="node",
         directory=options.layout.run / "asterisk",
-        dialplan=NodeDialplan(stasis_apps=tuple(_worker_name(index) for index in range(1, options.workers + 1))),
+        dialplan=NodeDialplan(stasis_apps=tuple(worker_name(index) for index in range(1, options.workers + 1))),
         sip_port=free_port(socket.SOCK_DGRAM),
         http_port=free_port(socket.SOCK_STREAM),
         rtp_ports=PortRange(first=first, last=first + RTP_PORTS - 1),
@@ -247,11 +236,10 @@ def inference_socket(layout: NodeLayout) -> Path:
     return layout.run / "inference.sock"
 
 
-def inference_service(layout: NodeLayout, machine: StateLayout, settings: str) -> ServiceSpec:
+def inference_service(layout: NodeLayout, machine: StateLayout, models: ModelChoice) -> ServiceSpec:
     """The inference service of a node, or of the hub with other models."""
-    listen, config = inference_socket(layout), layout.run / "inference.toml"
-    layout.run.mkdir(parents=True, exist_ok=True)
-    config.write_text(settings.format(socket=listen, store=machine.models), encoding="utf-8")
+    listen = inference_socket(layout)
+    config = write_toml(layout.run / "inference.toml", inference_sections(listen, machine.models, models))
 
     async def is_ready() -> bool:
         return await accepts_connection(listen)
@@ -266,25 +254,8 @@ def inference_service(layout: NodeLayout, machine: StateLayout, settings: str) -
 
 
 def _worker(options: NodeOptions, index: int, web_port: int, asterisk: AsteriskSettings | None) -> ServiceSpec:
-    layout, machine, name = options.layout, options.machine, _worker_name(index)
-    sections: TomlSections = {
-        "worker": {"name": name},
-        "inference": {"socket": inference_socket(layout)},
-        "slots": {"directory": layout.run / "slots", "capacity": options.capacity},
-        "records": {
-            "directory": layout.records,
-            "subject_key_file": secret_file(machine, "subjects"),
-            "is_replicated": options.deployment is not None,
-        },
-        "speech": {"prepared": machine.prepared_audio, "vectors": machine.vectors},
-        "models": {"vad": machine.models / VAD_MODEL},
-        "web": {"host": "127.0.0.1", "port": web_port},
-        **options.sections_of_documents,
-    }
-    if asterisk is not None:
-        password = secret_file(machine, "ari")
-        base = asterisk.ari_url.removesuffix("/ari")
-        sections["asterisk"] = {"url": base, "user": asterisk.ari.user, "password_file": password}
+    layout, name, places = options.layout, worker_name(index), _places(options, asterisk)
+    sections = worker_sections(places, index, web_port, places.credential(Service.CALLS))
     config = write_toml(layout.run / f"{name}.toml", sections)
 
     async def is_ready() -> bool:

@@ -1,0 +1,96 @@
+"""Where the services of a hub or node find each other, and what each is given. Pure.
+
+Two fill this in: a real machine, where everything has its fixed place and keys come as systemd credentials
+(provisioning/node/machine.py), and a developer's machine, where several nodes share one (provisioning/local).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Service(StrEnum):
+    """The services that have settings; on a machine the names of their units."""
+
+    NATS = "borough-nats"
+    ARBITER = "borough-nats-arbiter"  # second server of the first node in a region of two
+    INFERENCE = "borough-inference"
+    ASTERISK = "borough-asterisk"
+    CALLS = "borough-calls"  # one unit a worker: borough-calls@<number>
+    AGENT = "borough-agent"
+    LITESTREAM = "borough-litestream"
+    CONTROLPLANE = "borough-controlplane"
+    AUTHORITY = "borough-authority"
+
+
+# File of what a service is given by name: "<role>.pem", "<role>.key", "authority.pem", "signing.pub", "signing.key",
+# or a secret: "ari", "subjects", "master".
+Credential = Callable[[str], Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsteriskPlace:
+    """Where a node's Asterisk answers, without a slash at the end."""
+
+    url: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """Models by name; None: not served."""
+
+    asr: str | None = None
+    tts: str | None = None
+    llm: str | None = None
+    embedding: str | None = None
+    # Nobody waits on the telephone for the hub's: a first catalogue has hundreds of thousands of texts.
+    embedding_threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlaces:
+    """One node. Of `credential` the service is the one that reads the file."""
+
+    region: str
+    name: str
+    capacity: int
+    workers: int
+    # NATS servers of the region, the node's own first; empty: the node serves `tenants` from disk.
+    urls: Sequence[str]
+    replicas: int
+    server_log: Path | None
+    credential: Callable[[Service], Credential]
+    records: Path
+    # None: beside the records, with a master key made there.
+    keys: Path | None
+    sync: Path
+    tenants: Path | None = None
+    slots: Path
+    litestream: Path
+    prepared: Path
+    vectors: Path
+    models: Path
+    vad: str
+    inference_socket: Path
+    # None: calls come over WebRTC only.
+    asterisk: AsteriskPlace | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubPlaces:
+    """A hub."""
+
+    name: str
+    nats_url: str
+    nats_monitor: str
+    server_log: Path
+    credential: Callable[[Service], Credential]
+    database: Path
+    revoked_file: Path
+    litestream: Path
+    inference_socket: Path
+    admin_host: str
+    admin_port: int
+    metrics_port: int
