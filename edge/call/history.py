@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from contract.builtin_names import CONVERSATION_INTENTS
 from edge.call.inbox import ToolFinished, TransferFinished
 from edge.call.ports import HangupCause, TransferOutcome
 from edge.call.turn import FinishedTurn
@@ -12,6 +13,10 @@ from edge.conversation.dialogue import CallOutcome, Escalate
 from edge.observability.metrics import CallMetrics
 from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, Transport, TurnRecord
 from edge.records.subjects import SubjectId
+from edge.rollups.cut import counted_intent
+
+# What a call was about in which nothing was acted on.
+NO_INTENT = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,7 @@ class CallHistory:
         self._escalation: Escalate | None = None
         self._transfers = 0
         self._tools = 0
+        self._intent = NO_INTENT
         self._record = CallRecord(
             call_id=facts.call_id,
             tenant=facts.tenant,
@@ -78,7 +84,8 @@ class CallHistory:
                 is_silent=turn.is_silent,
             )
         )
-        self._metrics.observe_turn(turn.timings)
+        self._metrics.observe_turn(turn.timings, is_silent=turn.is_silent)
+        self._understood(turn)
         if turn.timings.recognise_queue_ms is not None:
             self._metrics.inference_wait.labels(model="asr").observe(turn.timings.recognise_queue_ms / 1000)
 
@@ -138,7 +145,7 @@ class CallHistory:
     def closed(self, outcome: CallOutcome, reason: str, cause: HangupCause) -> None:
         """The call is over."""
         self._metrics.calls_active.dec()
-        self._metrics.calls.labels(outcome=outcome.value, transport=self._facts.transport.value).inc()
+        self._metrics.observe_end(outcome=outcome.value, transport=self._facts.transport.value, intent=self._intent)
         kept_reason = self._record.reason or reason
         self._save(
             replace(
@@ -149,6 +156,14 @@ class CallHistory:
                 reason=kept_reason,
             )
         )
+
+    def _understood(self, turn: FinishedTurn) -> None:
+        understanding = turn.reply.understanding
+        if turn.caller_text:
+            self._metrics.confidence.labels(tenant=self._facts.tenant).observe(understanding.confidence)
+        intent = counted_intent(understanding.intent)
+        if intent and intent not in CONVERSATION_INTENTS:
+            self._intent = intent
 
     def _save(self, record: CallRecord) -> None:
         self._record = record

@@ -54,6 +54,13 @@ class EmbeddingSettings(Section):
     capacity: Capacity = 128
 
 
+class MetricsSettings(Section):
+    """Where /metrics is served."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)]
+
+
 class InferenceSettings(Section):
     """The first recogniser that knows a request's language serves it; the first voice is the default.
 
@@ -66,6 +73,7 @@ class InferenceSettings(Section):
     tts: tuple[TtsSettings, ...] = ()
     llm: LlmSettings | None = None
     embedding: EmbeddingSettings | None = None
+    metrics: MetricsSettings | None = None
     tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1_000)]] = Field(default_factory=dict)
 
     @field_validator("socket")

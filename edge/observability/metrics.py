@@ -1,7 +1,7 @@
 """The metrics of one process, in a registry of its own; docs/metrics.md describes each to operators."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from aiohttp import web
@@ -9,6 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from edge.records.model import TurnTimings
 
+# Confidence is a probability; the bands of policies lie on tenths.
+CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# What calls were about is named by documents; further names share one, so that a flood of documents is no flood of
+# series.
+INTENTS_SHOWN = 200
+OTHER_INTENTS = "_others"
 # Seconds. Dense around the promises (320 ms median, 700 ms at the 99th percentile).
 LATENCY_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.32, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.5, 2.0, 4.0, 8.0)
 
@@ -21,7 +27,10 @@ class CallMetrics:
     calls: Counter
     calls_active: Gauge
     calls_refused: Counter
+    call_intents: Counter
     turns: Counter
+    silent_replies: Counter
+    confidence: Histogram
     response_stage: Histogram
     first_audio: Histogram
     barge_ins: Counter
@@ -33,6 +42,7 @@ class CallMetrics:
     ari_reconnects: Counter
     records_failed: Counter
     loop_lag_p95: Gauge
+    _intents: set[str] = field(default_factory=set)
 
     @classmethod
     def create(cls) -> Self:
@@ -45,15 +55,22 @@ class CallMetrics:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"borough_{name}", text, registry=registry)
 
-        def histogram(name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
-            return Histogram(f"borough_{name}", text, labels, buckets=LATENCY_BUCKETS_S, registry=registry)
+        def histogram(
+            name: str, text: str, labels: Sequence[str] = (), buckets: Sequence[float] = LATENCY_BUCKETS_S
+        ) -> Histogram:
+            return Histogram(f"borough_{name}", text, labels, buckets=buckets, registry=registry)
 
         return cls(
             registry=registry,
             calls=counter("calls", "Calls that ended", ("outcome", "transport")),
             calls_active=gauge("calls_active", "Calls in progress in this process"),
             calls_refused=counter("calls_refused", "Calls refused before they were answered", ("reason",)),
+            call_intents=counter("call_intents", "Calls that ended, by what they were about", ("intent", "outcome")),
             turns=counter("turns", "Committed turns"),
+            silent_replies=counter("silent_replies", "Replies for which synthesis gave no sound"),
+            confidence=histogram(
+                "confidence", "How sure understanding was of what callers said", ("tenant",), CONFIDENCE_BUCKETS
+            ),
             response_stage=histogram("response_seconds", "Response latency by stage", ("stage",)),
             first_audio=histogram("first_audio_seconds", "From answering to the agent's first audio"),
             barge_ins=counter("barge_ins", "Callers who spoke over the agent, by verdict", ("verdict",)),
@@ -67,9 +84,10 @@ class CallMetrics:
             loop_lag_p95=gauge("event_loop_lag_p95_seconds", "95th percentile of the event loop's lateness"),
         )
 
-    def observe_turn(self, timings: TurnTimings) -> None:
+    def observe_turn(self, timings: TurnTimings, *, is_silent: bool = False) -> None:
         """Count one committed turn and put its stages into the latency histogram."""
         self.turns.inc()
+        self.silent_replies.inc(int(is_silent))
         stages = {
             "pause_seen": timings.pause_seen_ms,
             "recognise_queue": timings.recognise_queue_ms,
@@ -81,6 +99,17 @@ class CallMetrics:
         for stage, took_ms in stages.items():
             if took_ms is not None:
                 self.response_stage.labels(stage=stage).observe(took_ms / 1000)
+
+    def observe_end(self, *, outcome: str, transport: str, intent: str) -> None:
+        """Count one call that ended; `intent` is the last one that was acted on."""
+        self.calls.labels(outcome=outcome, transport=transport).inc()
+        self.call_intents.labels(intent=self._shown(intent), outcome=outcome).inc()
+
+    def _shown(self, intent: str) -> str:
+        if intent in self._intents or len(self._intents) < INTENTS_SHOWN:
+            self._intents.add(intent)
+            return intent
+        return OTHER_INTENTS
 
 
 def metrics_route(metrics: CallMetrics) -> web.RouteDef:

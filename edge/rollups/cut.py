@@ -78,9 +78,17 @@ def count(calls: Iterable[EndedCall]) -> list[Entry]:
         key = _key(call, call.ended_at_ms, _intent_of(call))
         _count_call(tallies.setdefault(key, _Tally()), call)
         for turn in call.turns:
-            key = _key(call, turn.began_at_ms, _intent(turn.intent))
+            key = _key(call, turn.began_at_ms, counted_intent(turn.intent))
             _count_turn(tallies.setdefault(key, _Tally()), turn)
     return [_entry(key, tallies[key]) for key in sorted(tallies)]
+
+
+def counted_intent(intent: str | None) -> str:
+    """The name under which a turn's intent is counted: one of documents or of the release, empty for none."""
+    if not intent:
+        return ""
+    kind = intent.partition(":")[0]
+    return kind if kind in (SLOT_INTENT, TOOL_INTENT) else _name(intent)
 
 
 def _key(call: EndedCall, at_ms: int, intent: str) -> EntryKey:
@@ -144,15 +152,8 @@ def _entry(key: EntryKey, tally: _Tally) -> Entry:
 
 def _intent_of(call: EndedCall) -> str:
     """The last intent that was acted on; empty if the call was about itself only."""
-    intents = (_intent(turn.intent) for turn in sorted(call.turns, key=lambda turn: turn.seq, reverse=True))
+    intents = (counted_intent(turn.intent) for turn in sorted(call.turns, key=lambda turn: turn.seq, reverse=True))
     return next((intent for intent in intents if intent and intent not in CONVERSATION_INTENTS), "")
-
-
-def _intent(intent: str | None) -> str:
-    if not intent:
-        return ""
-    kind = intent.partition(":")[0]
-    return kind if kind in (SLOT_INTENT, TOOL_INTENT) else _name(intent)
 
 
 def _name(text: str) -> str:
