@@ -4,7 +4,7 @@ import json
 import subprocess
 
 from provisioning.machines.errors import MachineUnableError
-from provisioning.machines.plan import MachinesPlan
+from provisioning.machines.plan import MachinesPlan, Place
 
 IP_TIMEOUT_S = 10.0
 
@@ -23,19 +23,19 @@ def remove_bridge(plan: MachinesPlan) -> None:
         _ip("link", "delete", plan.bridge)
 
 
-def unplug(machine: str) -> None:
+def unplug(place: Place) -> None:
     """Take a machine's cable out: its interface stays up on its side and hears nobody. Raises MachineUnableError."""
-    _ip("link", "set", host_side(machine), "nomaster")
+    _ip("link", "set", host_side(place), "nomaster")
 
 
-def plug_in(plan: MachinesPlan, machine: str) -> None:
+def plug_in(plan: MachinesPlan, place: Place) -> None:
     """Put the cable back. Raises MachineUnableError."""
-    _ip("link", "set", host_side(machine), "master", plan.bridge)
+    _ip("link", "set", host_side(place), "master", plan.bridge)
 
 
-def host_side(machine: str) -> str:
-    """The name that systemd-nspawn gives to this machine's end of the cable; the kernel takes 15 characters."""
-    return f"vb-{machine}"[:15]
+def host_side(place: Place) -> str:
+    """The name that systemd-nspawn gives to this end of a machine's cable."""
+    return f"vb-{place.label}"
 
 
 def _links() -> set[str]:

@@ -1,6 +1,7 @@
 """A cgroup of its own for each machine: two systemds in one cgroup would end each other's services."""
 
 import contextlib
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,6 @@ class CgroupNest:
     def remove(self) -> None:
         """Remove the cgroups, deepest first; what is still used stays."""
         for directory in self.directories():
-            for below in sorted((p for p in directory.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
+            for below, _, _ in os.walk(directory, topdown=False):
                 with contextlib.suppress(OSError):
-                    below.rmdir()
-            with contextlib.suppress(OSError):
-                directory.rmdir()
+                    Path(below).rmdir()

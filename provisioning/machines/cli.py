@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from provisioning.build.root import ensure_debian_root
+from provisioning.build_store.root import ensure_debian_root
 from provisioning.local.layout import DEFAULT_STATE
 from provisioning.machines import bridge
 from provisioning.machines.plan import DEFAULT_NODES, DEFAULT_REGION, MOST_NODES, MachinesPlan
@@ -90,7 +90,7 @@ def cut_power(state: Path, name: str) -> None:
 def unplug(state: Path, name: str) -> None:
     """Take a machine's network cable out."""
     machine = rehearsal_in(state).machine(name)
-    bridge.unplug(machine.place.name)
+    bridge.unplug(machine.place)
 
 
 @machines.command("plug-in")
@@ -99,7 +99,7 @@ def unplug(state: Path, name: str) -> None:
 def plug_in(state: Path, name: str) -> None:
     """Put a machine's network cable back."""
     machine = rehearsal_in(state).machine(name)
-    bridge.plug_in(machine.plan, machine.place.name)
+    bridge.plug_in(machine.plan, machine.place)
 
 
 @machines.command(context_settings={"ignore_unknown_options": True})

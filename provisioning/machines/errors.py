@@ -4,7 +4,8 @@ MachinesError
 ├── MachineUnableError    this machine cannot run machines inside
 ├── MachineStartError     a machine did not boot, or nobody answers on it
 ├── MachineUnknownError   no machine has this name
-└── MachineCommandError   a command on a machine failed
+├── MachineCommandError   a command on a machine failed
+└── MachinePlayError      a playbook failed on machines
 """
 
 from contract.errors import Blame, BoroughError
@@ -36,3 +37,9 @@ class MachineCommandError(MachinesError):
     code = "machines.command"
     blame = Blame.OPERATOR
     hint = "`borough machines ssh NAME` opens a shell on the machine."
+
+
+class MachinePlayError(MachinesError):
+    code = "machines.play"
+    blame = Blame.OPERATOR
+    hint = "The failed task says what to do; machines/plays.log in the state folder has all of it."

@@ -55,10 +55,9 @@ class Machine:
         """Process id of its systemd-nspawn; None while it is off."""
         try:
             pid = int((self.directory / "pid").read_text(encoding="ascii"))
-            os.kill(pid, 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
+        except (FileNotFoundError, ValueError):
             return None
-        return pid
+        return pid if _runs(pid) else None
 
     @property
     def init_pid(self) -> int | None:
@@ -74,16 +73,8 @@ class Machine:
             return
         self._mount()
         self._write_settings()
-        with self.console.open("ab") as console:
-            process = subprocess.Popen(
-                ["sh", "-eu", "-c", self._boot_script()],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                start_new_session=True,
-            )
-        (self.directory / "pid").write_text(str(process.pid), encoding="ascii")
-        self._wait_for_ssh(process)
+        self._boot()
+        self._wait_for_ssh()
 
     def power_off(self) -> None:
         """Shut it down as its power button does; what does not end is cut off. Its disk stays."""
@@ -96,13 +87,14 @@ class Machine:
 
     def cut_power(self) -> None:
         """End everything on it at once, as when the cable is pulled. Its disk stays as it is."""
-        pid = self.pid
-        for number in (self.init_pid, pid):
-            if number is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGKILL)
-        if pid is not None and not _ended_within(pid, POWER_OFF_TIMEOUT_S):
-            raise MachineStartError(f"{self.place.name} does not end")
+        # Its first process before systemd-nspawn: the kernel then ends all others with it.
+        for pid in (self.init_pid, self.pid):
+            if pid is None:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            if not _ended_within(pid, POWER_OFF_TIMEOUT_S):
+                raise MachineStartError(f"{self.place.name} does not end")
         self._after_the_end()
 
     def destroy(self) -> None:
@@ -158,13 +150,13 @@ class Machine:
         (keys / "authorized_keys").chmod(0o600)
         _run("chroot", str(self.mounted), "systemctl", "enable", "--quiet", "systemd-networkd", "ssh")
 
-    def _boot_script(self) -> str:
-        nest = CgroupNest(self.place.name)
+    def _boot(self) -> None:
         boot = [
             "systemd-nspawn",
             "--quiet",
             f"--directory={self.mounted}",
-            f"--machine={self.place.name}",
+            f"--machine={self.place.label}",
+            f"--hostname={self.place.name}",
             "--boot",
             "--register=no",
             "--keep-unit",
@@ -173,12 +165,22 @@ class Machine:
             "--timezone=off",
             f"--network-bridge={self.plan.bridge}",
         ]
-        return f"{nest.enter_script()}\nexec {shlex.join(boot)}"
+        script = f"{CgroupNest(self.place.label).enter_script()}\nexec {shlex.join(boot)}"
+        # It outlives whoever boots it, so that it is nobody's child; setsid, begun in the background, does not fork.
+        with self.console.open("ab") as console:
+            started = subprocess.run(
+                ["sh", "-c", 'exec 3>&1 >&2; setsid sh -eu -c "$1" </dev/null 3>&- & echo $! >&3', "boot", script],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=console,
+            )
+        (self.directory / "pid").write_bytes(started.stdout)
 
-    def _wait_for_ssh(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_for_ssh(self) -> None:
         deadline = time.monotonic() + BOOT_TIMEOUT_S
         while time.monotonic() < deadline:
-            if process.poll() is not None:
+            if self.pid is None:
                 raise MachineStartError(f"{self.place.name} ended while booting; {self._console_end()}")
             with contextlib.suppress(OSError), socket.create_connection((self.place.address, SSH_PORT), 1.0) as opened:
                 opened.settimeout(5.0)
@@ -192,25 +194,29 @@ class Machine:
         return f"the end of {self.console}:\n{end}"
 
     def _after_the_end(self) -> None:
+        """Remove what systemd-nspawn leaves here when it ends by itself or is killed."""
         (self.directory / "pid").unlink(missing_ok=True)
-        CgroupNest(self.place.name).remove()
-        subprocess.run(["ip", "link", "delete", host_side(self.place.name)], check=False, capture_output=True)
+        CgroupNest(self.place.label).remove()
+        subprocess.run(["ip", "link", "delete", host_side(self.place)], check=False, capture_output=True)
         if os.path.ismount(self.mounted):
             _run("umount", "--lazy", str(self.mounted))
 
 
 def _ended_within(pid: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            # A child of this process stays a zombie until it is asked for.
-            if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                return True
-        except ChildProcessError:
-            if not Path(f"/proc/{pid}").exists():
-                return True
+    while _runs(pid):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(LOOK_EVERY_S)
-    return False
+    return True
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and is more than a zombie that nobody asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _run(*command: str | Path) -> None:

@@ -24,6 +24,8 @@ class Place:
 
     name: str
     address: str
+    # What it is called on the machine that it is in, apart from those of other rehearsals.
+    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,8 @@ class MachinesPlan:
     nodes: int = DEFAULT_NODES
     spares: int = 0
     network: str = "10.77.0.0/24"
-    bridge: str = "br-borough"
+    # The kernel takes 15 characters for "vb-<bridge>-<number>".
+    bridge: str = "borough"
 
     @property
     def gateway(self) -> str:
@@ -52,21 +55,15 @@ class MachinesPlan:
 
     @property
     def hub(self) -> Place:
-        return Place(name="hub-1", address=self.address(_HUB))
+        return self._place("hub-1", _HUB)
 
     @property
     def region_nodes(self) -> tuple[Place, ...]:
-        return tuple(
-            Place(name=f"{self.region}-{number + 1}", address=self.address(_FIRST_NODE + number))
-            for number in range(self.nodes)
-        )
+        return tuple(self._place(f"{self.region}-{number + 1}", _FIRST_NODE + number) for number in range(self.nodes))
 
     @property
     def spare_places(self) -> tuple[Place, ...]:
-        return tuple(
-            Place(name=f"spare-{number + 1}", address=self.address(_FIRST_SPARE + number))
-            for number in range(self.spares)
-        )
+        return tuple(self._place(f"spare-{number + 1}", _FIRST_SPARE + number) for number in range(self.spares))
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -83,3 +80,6 @@ class MachinesPlan:
     def address(self, number: int) -> str:
         """The host of this number on the bridge."""
         return str(ipaddress.ip_network(self.network)[number])
+
+    def _place(self, name: str, number: int) -> Place:
+        return Place(name=name, address=self.address(number), label=f"{self.bridge}-{number}")

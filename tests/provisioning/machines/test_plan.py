@@ -16,6 +16,6 @@ def test_every_machine_has_an_address_of_its_own() -> None:
 def test_a_place_is_found_by_its_name() -> None:
     """Nodes are named as their region."""
     plan = MachinesPlan(region="eu-central", nodes=2, network="10.9.8.0/24")
-    assert plan.place("eu-central-2") == Place(name="eu-central-2", address="10.9.8.12")
+    assert plan.place("eu-central-2") == Place(name="eu-central-2", address="10.9.8.12", label="borough-12")
     with pytest.raises(MachineUnknownError, match="hub-1, eu-central-1, eu-central-2"):
         plan.place("eu-central-3")
