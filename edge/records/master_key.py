@@ -16,7 +16,8 @@ from edge.records.errors import MasterKeyError
 from edge.records.sealing import KEY_BYTES, seal, unseal
 
 ID_CHARACTERS = 16
-OPEN_TO_OTHERS = 0o077
+# Of a group it may be readable: systemd gives a credential by an access list, whose mask stat shows as the group's.
+OPEN_TO_OTHERS = 0o037
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
