@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -29,12 +30,14 @@ from edge.call.settings import AsteriskSection, CallsSettings
 from edge.call.slots import SlotLedger
 from edge.disk.guard import DiskGuard
 from edge.disk.levels import DiskUse
+from edge.exit_status import exit_status
 from edge.inference.client import InferenceClient
 from edge.inference.model_store import open_model
 from edge.knowledge.shelf import KnowledgeShelf
 from edge.observability.logs import configure_logging
 from edge.observability.loop_lag import EventLoopLag
 from edge.observability.metrics import CallMetrics, metrics_route
+from edge.observability.supervision import Supervision
 from edge.records.store import CallStore, StoreSettings
 from edge.settings_file import load_settings
 from edge.speech.prepared import PreparedAudio
@@ -47,7 +50,6 @@ from edge.web.calls import WebCalls
 log = structlog.get_logger(__name__)
 
 INFERENCE_WITHIN_S = 60.0
-EXIT_SETTINGS = 78
 SAMPLE_S = 5.0
 
 
@@ -55,7 +57,9 @@ async def serve(settings: CallsSettings) -> None:
     """Serve calls until SIGTERM or SIGINT. Raises BoroughError when something needed is missing."""
     stop = _stop_signal()
     metrics = CallMetrics.create()
+    receptions: list[Reception] = []
     async with AsyncExitStack() as stack:
+        supervision = stack.enter_context(Supervision(describe=lambda: _status(receptions)))
         records = settings.records
         records.directory.mkdir(parents=True, exist_ok=True)
         store_settings = StoreSettings(database=records.database())
@@ -64,7 +68,9 @@ async def serve(settings: CallsSettings) -> None:
         recorder = Recorder(store, metrics, disk)
         stack.push_async_callback(recorder.flush)
         inference = await stack.enter_async_context(InferenceClient(settings.inference.socket))
+        supervision.starting("waits for inference")
         await inference.wait_until_ready(INFERENCE_WITHIN_S)
+        supervision.starting("loads agents")
         await stack.enter_async_context(EventLoopLag(metrics.loop_lag_p95))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         audio = PreparedAudio(
@@ -90,6 +96,7 @@ async def serve(settings: CallsSettings) -> None:
             keep=recorder.keep,
             subject_key=records.subject_key_file.read_bytes(),
         )
+        receptions.append(reception)
         metrics.slots_capacity.set(settings.slots.capacity)
         recording = tasks.create_task(recorder.run(), name="records")
         stack.callback(recording.cancel)
@@ -97,9 +104,19 @@ async def serve(settings: CallsSettings) -> None:
         if settings.asterisk is not None:
             await _serve_sip(settings.worker.name, settings.asterisk, reception, tasks, stack)
         log.info("worker_ready", worker=settings.worker.name)
+        supervision.ready()
         await stop.wait()
+        supervision.stopping(f"drains {len(reception.running)} calls for {settings.worker.drain_s:.0f} s at most")
         log.info("worker_draining", calls=len(reception.running))
         log.info("worker_stopping", calls_ended=await reception.drain(settings.worker.drain_s))
+
+
+def _status(receptions: Sequence[Reception]) -> str:
+    return "; ".join(
+        f"{len(reception.running)} calls here, {reception.slots.in_use()} of {reception.slots.capacity} slots taken,"
+        f" {len(reception.roster.current.agents)} agents"
+        for reception in receptions
+    )
 
 
 async def _serve_agents(
@@ -213,7 +230,7 @@ def main() -> None:
         errors += group.exceptions
     if errors:
         sys.stderr.write("".join(f"{error}\n" for error in errors))
-        sys.exit(EXIT_SETTINGS)
+        sys.exit(exit_status(errors))
 
 
 if __name__ == "__main__":

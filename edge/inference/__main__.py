@@ -1,14 +1,15 @@
 """`python -m edge.inference --config inference.toml`: load the models, serve until told to stop.
 
 Start order: settings, models (verified, loaded, warmed), socket. A socket that can be connected to means ready.
-SIGTERM: refuse new work, let running work end within GRACE_S, close.
+SIGTERM: refuse new work, let running work end within GRACE_S, close. systemd is told of a model whose thread is stuck
+as of a loop that hangs: by no sign of life.
 """
 
 import edge.inference.blas_threads  # noqa: F401, I001 - before numpy comes in
 import asyncio
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import click
@@ -18,15 +19,19 @@ import uvloop
 
 from contract import inference_pb2_grpc as pb_grpc
 from contract.errors import BoroughError
-from edge.inference.models import load_models
+from edge.exit_status import exit_status
+from edge.inference.metrics import queue_registry
+from edge.inference.models import Models, load_models
 from edge.inference.service import MAX_MESSAGE_BYTES, InferenceService
-from edge.inference.settings import InferenceSettings
+from edge.inference.settings import InferenceSettings, MetricsSettings
+from edge.observability.serving import serving_metrics
+from edge.observability.supervision import Supervision
 from edge.settings_file import load_settings
 
 # Longer than the longest recognition; speech and text that takes longer is cut.
 GRACE_S = 2.0
-# sysexits.h EX_CONFIG.
-EXIT_SETTINGS = 78
+# The longest work, 512 texts on a busy hub, takes a quarter of it; a thread that is stuck never comes back.
+STUCK_AFTER_S = 120.0
 # Workers of a node; more connections than this are a fault.
 MAX_CONCURRENT_RPCS = 1_024
 
@@ -41,7 +46,13 @@ async def serve(settings: InferenceSettings) -> None:
         loop.add_signal_handler(number, stopped.set)
     started_s = time.monotonic()
     async with AsyncExitStack() as stack:
+        loaded: list[Models] = []
+        supervision = stack.enter_context(
+            Supervision(describe=lambda: _status(loaded), is_alive=lambda: not _is_stuck(loaded))
+        )
+        supervision.starting("loads models")
         models = await load_models(settings, stack)
+        loaded.append(models)
         server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
             options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
@@ -52,10 +63,29 @@ async def serve(settings: InferenceSettings) -> None:
         settings.socket.unlink(missing_ok=True)
         server.add_insecure_port(f"unix:{settings.socket.absolute()}")
         await server.start()
+        if settings.metrics is not None:
+            await stack.enter_async_context(_metrics_of(models, settings.metrics))
         log.info("inference_ready", socket=str(settings.socket), seconds=round(time.monotonic() - started_s, 2))
+        supervision.ready()
         await stopped.wait()
+        supervision.stopping("ends running work")
         log.info("inference_stopping")
         await server.stop(GRACE_S)
+
+
+def _status(loaded: list[Models]) -> str:
+    gates = [(name, gate.health()) for models in loaded for _, name, gate in models.gates()]
+    return ", ".join(f"{name}: {health.running} run, {health.queued} wait" for name, health in gates)
+
+
+def _is_stuck(loaded: list[Models]) -> bool:
+    gates = [gate for models in loaded for _, _, gate in models.gates()]
+    return any(gate.longest_running_s() > STUCK_AFTER_S for gate in gates)
+
+
+def _metrics_of(models: Models, settings: MetricsSettings) -> AbstractAsyncContextManager[int]:
+    registry = queue_registry(lambda: [(str(kind), name, gate.health()) for kind, name, gate in models.gates()])
+    return serving_metrics(registry, settings.host, settings.port)
 
 
 @click.command()
@@ -68,7 +98,7 @@ def main(path: Path) -> None:
         click.echo(f"error: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
-        raise SystemExit(EXIT_SETTINGS) from error
+        raise SystemExit(exit_status([error])) from error
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class Gate:
         self._waiters: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count()
         self._running = 0
+        self._begun_s: dict[object, float] = {}
         self._waits_s: deque[float] = deque(maxlen=_WAITS_KEPT)
         self._counts = Counts()
 
@@ -88,6 +89,11 @@ class Gate:
             expired=self._counts.expired,
             cancelled=self._counts.cancelled,
         )
+
+    def longest_running_s(self) -> float:
+        """How long the oldest work has been on its thread, 0 when there is none."""
+        now_s = self._loop.time()
+        return now_s - min(self._begun_s.values(), default=now_s)
 
     async def run(self, purpose: Purpose, cost: float, work: Callable[[Turn], T]) -> tuple[T, Turn]:
         """Wait for a turn and run `work` on a thread.
@@ -124,6 +130,7 @@ class Gate:
 
     def _start(self, work: Callable[[], T]) -> asyncio.Future[T]:
         future = self._loop.run_in_executor(self._threads, work)
+        self._begun_s[future] = self._loop.time()
         future.add_done_callback(self._finished)
         return future
 
@@ -133,7 +140,8 @@ class Gate:
         # Nobody waits any more; an error of abandoned work is of no use, and asyncio would complain about it.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def _finished(self, _: asyncio.Future[T]) -> None:
+    def _finished(self, future: object) -> None:
+        del self._begun_s[future]
         self._running -= 1
         self._dispatch()
 

@@ -1,12 +1,14 @@
 """`python -m edge.replication --config replication.toml`: keep a replica of every database of this node in the region.
 
-Stop (SIGTERM): the Litestreams upload what is left. Whatever NATS does, this process waits for it; calls do not.
+Ready: connected to NATS, databases watched. Stop (SIGTERM): the Litestreams upload what is left. Whatever NATS does,
+this process waits for it; calls do not.
 """
 
 import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,7 +17,9 @@ import uvloop
 from aiohttp import web
 
 from contract.errors import BoroughError
+from edge.exit_status import exit_status
 from edge.observability.logs import configure_logging
+from edge.observability.supervision import Supervision
 from edge.replication.metrics import ReplicationMetrics
 from edge.replication.service import ReplicationService
 from edge.replication.settings import ReplicationSettings
@@ -27,7 +31,6 @@ from edge.sync.settings import NatsSection
 
 log = structlog.get_logger(__name__)
 
-EXIT_SETTINGS = 78
 SHOW_EVERY_S = 1.0
 
 
@@ -39,7 +42,10 @@ async def serve(settings: ReplicationSettings) -> None:
     metrics = ReplicationMetrics.create()
     nats = NatsSection(urls=settings.nats.urls, ca=settings.nats.ca)
     link = NatsLink("replication", nats, settings.nats.agent)
+    lags: dict[str, float] = {}
     async with AsyncExitStack() as stack:
+        supervision = stack.enter_context(Supervision(describe=lambda: _status(lags)))
+        supervision.starting("waits for NATS")
         await _serve_metrics(settings.watch.port, metrics, stack)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [tasks.create_task(link.run(), name="replication:nats")]
@@ -47,21 +53,35 @@ async def serve(settings: ReplicationSettings) -> None:
         roles = {"agent": settings.nats.agent, "litestream": settings.nats.litestream}
         certificates = CertificateWatch(roles, alarms, metrics.registry)
         running.append(tasks.create_task(certificates.run(), name="replication:certificates"))
-        running.append(tasks.create_task(_replicate(settings, link, metrics, alarms), name="replication"))
+
+        async def service() -> ReplicationService:
+            return ReplicationService(settings, await link.ready(), alarms)
+
+        running.append(tasks.create_task(_replicate(service, metrics, supervision, lags), name="replication"))
         await stop.wait()
+        supervision.stopping("uploads what is left")
         for task in reversed(running):
             task.cancel()
 
 
 async def _replicate(
-    settings: ReplicationSettings, link: NatsLink, metrics: ReplicationMetrics, alarms: Alarms
+    service: Callable[[], Awaitable[ReplicationService]],
+    metrics: ReplicationMetrics,
+    supervision: Supervision,
+    lags: dict[str, float],
 ) -> None:
-    service = ReplicationService(settings, await link.ready(), alarms)
+    running = await service()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(service.run(), name="replication:service")
+        tasks.create_task(running.run(), name="replication:service")
+        supervision.ready()
         while True:
-            metrics.show(service.watch.lags, service.watch.uploads)
+            lags.update(running.watch.lags)
+            metrics.show(lags, running.watch.uploads)
             await asyncio.sleep(SHOW_EVERY_S)
+
+
+def _status(lags: Mapping[str, float]) -> str:
+    return f"{len(lags)} databases, {max(lags.values(), default=0.0):.0f} s behind"
 
 
 async def _serve_metrics(port: int, metrics: ReplicationMetrics, stack: AsyncExitStack) -> None:
@@ -86,7 +106,7 @@ def main() -> None:
         errors += group.exceptions
     if errors:
         sys.stderr.write("".join(f"{error}\n" for error in errors))
-        sys.exit(EXIT_SETTINGS)
+        sys.exit(exit_status(errors))
 
 
 if __name__ == "__main__":

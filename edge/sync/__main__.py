@@ -9,12 +9,11 @@ from pathlib import Path
 import uvloop
 
 from contract.errors import BoroughError
+from edge.exit_status import exit_status
 from edge.observability.logs import configure_logging
 from edge.settings_file import load_settings
 from edge.sync.agent import run_agent
 from edge.sync.settings import SyncSettings
-
-EXIT_SETTINGS = 78
 
 
 async def serve(settings: SyncSettings) -> None:
@@ -35,7 +34,7 @@ def main() -> None:
         uvloop.run(serve(settings))
     except BoroughError as error:
         sys.stderr.write(f"{error}\n{error.hint}\n")
-        sys.exit(EXIT_SETTINGS)
+        sys.exit(exit_status([error]))
 
 
 if __name__ == "__main__":

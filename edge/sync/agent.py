@@ -15,6 +15,7 @@ from contract import subjects
 from contract.alarms import AlarmCode
 from edge.disk.levels import DiskUse
 from edge.knowledge.replica import KnowledgeReplica
+from edge.observability.supervision import Supervision
 from edge.rollups.ledger import HOUR
 from edge.sync.acks import AckOutbox
 from edge.sync.alarms import Alarms
@@ -74,6 +75,7 @@ async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger 
     log.info("bundle_recovered", bundle=await asyncio.to_thread(folder.recover, reader))
     agent = _Agent(settings, keys, folder, reader)
     async with AsyncExitStack() as stack:
+        supervision = stack.enter_context(Supervision(describe=agent.status))
         await stack.enter_async_context(serving(agent.metrics, settings.metrics.host, settings.metrics.port))
         # Before anything is written: on a full disk this gives up the ballast.
         await asyncio.to_thread(agent.disk.look)
@@ -81,9 +83,11 @@ async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger 
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(work, name=name) for name, work in agent.tasks(ledger)]
         log.info("agent_ready", region=settings.node.region, node=settings.node.name)
+        supervision.ready()
         try:
             await stop.wait()
         finally:
+            supervision.stopping("ends its connections")
             log.info("agent_stopping")
             await _end(tasks)
 
@@ -159,6 +163,11 @@ class _Agent:
         self._shipping: RollupShipping | None = None
         log_file = settings.nats.server_log
         self._border_alarm = BorderAlarm(log_file, self.alarms, self.metrics) if log_file is not None else None
+
+    def status(self) -> str:
+        """One line for operators: what runs, and what is wrong."""
+        alarms = ", ".join(self.alarms.raised()) or "none"
+        return f"bundle {self._rollout.running}, hub {self._watch.sign.replace('_', ' ')}, alarms: {alarms}"
 
     def tasks(self, ledger: Ledger) -> Sequence[Task]:
         """Every task of the agent, by name."""

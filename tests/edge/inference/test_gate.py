@@ -165,3 +165,18 @@ async def test_a_noisy_tenant_hardly_delays_a_quiet_one() -> None:
         release.set()
         await quiet
     assert order.index("quiet") <= 2
+
+
+async def test_how_long_the_oldest_work_runs_is_known() -> None:
+    """A thread that never comes back is seen by its age; when it does come back, it is forgotten."""
+    release = Event()
+    async with _gate(concurrency=2) as gate, asyncio.TaskGroup() as group:
+        assert gate.longest_running_s() == 0.0
+        group.create_task(gate.run(_purpose(), 1.0, lambda _: release.wait(10)))
+        await _until(gate, running=1, queued=0)
+        await asyncio.sleep(0.05)
+        await gate.run(_purpose(), 1.0, lambda _: None)
+        assert gate.longest_running_s() >= 0.05
+        release.set()
+        await _until(gate, running=0, queued=0)
+        assert gate.longest_running_s() == 0.0
