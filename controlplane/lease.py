@@ -10,6 +10,7 @@ import contextlib
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -43,10 +44,19 @@ class Holder:
 class Lease:
     """Takes, renews and gives back the lease of the hub."""
 
-    def __init__(self, jetstream: JetStreamContext, holder: Holder, *, ttl_s: float) -> None:
+    def __init__(
+        self,
+        jetstream: JetStreamContext,
+        holder: Holder,
+        *,
+        ttl_s: float,
+        stand_by: Callable[[Holder], None] = lambda _: None,
+    ) -> None:
         self._jetstream = jetstream
         self._holder = holder
         self._ttl_s = ttl_s
+        # Told of every look at which another instance is seen to be active.
+        self._stand_by = stand_by
         self._bucket: KeyValue | None = None
         self._revision = 0
         self._valid_until = 0.0
@@ -73,6 +83,8 @@ class Lease:
                     self.active = self._holder
                     return
                 self.active = await self._read(bucket)
+                if self.active is not None and self.active != self._holder:
+                    self._stand_by(self.active)
             except (NatsError, TimeoutError) as error:
                 self.active = None
                 log.warning("lease_unreachable", error=type(error).__name__)
