@@ -16,20 +16,24 @@ from bench.exchange import hear
 from bench.judge import WhisperListener
 from bench.node_records import match, recorded_calls
 from bench.recording import read_recording
+from bench.rehearsal import rehearsal_trunk
 from bench.run import RunOptions, line_cache, make_plans, new_run_directory, run_calls
 from bench.scenario import Line, Say, Scenario
-from bench.target import Target, read_target
+from bench.target import Target, Trunk, read_target
 from provisioning.local.layout import DEFAULT_STATE, StateLayout
+from provisioning.machines.cli import rehearsal_in
 
 
 @click.command()
 @click.option("--say", "texts", multiple=True, required=True, help="a line of the caller; repeatable")
 @click.option("--to", "number", help="number to ring; default: the first one of the region")
 @click.option("--state", type=click.Path(path_type=Path), default=DEFAULT_STATE, show_default=True)
+@click.option("--machines", "on_machines", is_flag=True, help="ring the region of `borough machines`, at its address")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def call(texts: tuple[str, ...], number: str | None, state: Path, as_json: bool) -> None:
+def call(texts: tuple[str, ...], number: str | None, state: Path, on_machines: bool, as_json: bool) -> None:
     """Ring an agent of the running region, say the lines, print what came of it."""
-    target = read_target(StateLayout(state.resolve()))
+    layout = StateLayout(state.resolve())
+    target = rehearsal_trunk(layout, rehearsal_in(state).plan()) if on_machines else read_target(layout)
     rung = number or next(iter(target.numbers), "")
     if rung not in target.numbers:
         raise CarrierError(f"no agent answers {rung}; there are: {', '.join(target.numbers)}")
@@ -45,7 +49,7 @@ def call(texts: tuple[str, ...], number: str | None, state: Path, as_json: bool)
 class OneCall:
     """One SIP call, heard and joined with the node's record."""
 
-    def __init__(self, target: Target, scenario: Scenario, console: Console) -> None:
+    def __init__(self, target: Trunk, scenario: Scenario, console: Console) -> None:
         options = RunOptions(calls=1, concurrency=1)
         with counting(console, "Preparing the caller's lines") as progress:
             plans = make_plans(target, [scenario], options, line_cache(target), progress)
@@ -56,7 +60,8 @@ class OneCall:
             raise CarrierError(f"no answer (cause {self.trace.cause}) {'; '.join(self.trace.problems)}")
         recording = read_recording(self.trace.spoken_file, self.trace.heard_file)
         self.exchange = hear(recording, self.trace.utterances)
-        record = match([self.trace], recorded_calls(target.records, [scenario.tenant], limit=5))
+        calls = recorded_calls(target.records, [scenario.tenant], limit=5) if isinstance(target, Target) else ()
+        record = match([self.trace], calls)
         ear = WhisperListener(target.state.models / JUDGE_MODELS[0])
         self.greeting = greeting_of(recording, self.exchange, ear)
         self.turns = dialogue(recording, self.exchange, ear, record.get(self.trace.plan.call_id))
@@ -87,6 +92,6 @@ class OneCall:
             console.print(f"[dim]a human at {self.run.humans[0].call.called_number} took over[/dim]")
 
 
-def place_one(target: Target, scenario: Scenario, console: Console) -> OneCall:
+def place_one(target: Trunk, scenario: Scenario, console: Console) -> OneCall:
     """Place one SIP call. Raises CarrierError when nobody answers."""
     return OneCall(target, scenario, console)

@@ -4,6 +4,7 @@ import json
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from provisioning.machines.bridge import ensure_bridge, remove_bridge
 from provisioning.machines.errors import MachineUnknownError
@@ -39,23 +40,15 @@ class Rehearsal:
             machine.start()
         return machines
 
+    def plan(self) -> MachinesPlan:
+        """Raises MachineUnknownError when there are no machines."""
+        return MachinesPlan(**self._kept()["plan"])
+
     def machines(self) -> list[Machine]:
         """Every machine, running or not. Raises MachineUnknownError when there are none."""
-        try:
-            kept = json.loads((self.directory / "plan.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MachineUnknownError(
-                f"there are no machines in {self.directory}", hint="`borough machines up` makes them."
-            ) from None
-        plan = MachinesPlan(**kept["plan"])
+        plan, root = self.plan(), Path(self._kept()["root"])
         return [
-            Machine(
-                place=place,
-                plan=plan,
-                directory=self.directory / place.name,
-                root=Path(kept["root"]),
-                key=self.key,
-            )
+            Machine(place=place, plan=plan, directory=self.directory / place.name, root=root, key=self.key)
             for place in plan.places
         ]
 
@@ -73,3 +66,12 @@ class Rehearsal:
             machine.destroy()
         remove_bridge(machines[0].plan)
         (self.directory / "plan.json").unlink()
+
+    def _kept(self) -> dict[str, Any]:
+        try:
+            kept: dict[str, Any] = json.loads((self.directory / "plan.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MachineUnknownError(
+                f"there are no machines in {self.directory}", hint="`borough machines up` makes them."
+            ) from None
+        return kept
