@@ -16,7 +16,7 @@ from provisioning.local.network import deploy, region_servers
 from provisioning.local.node import DEFAULT_CAPACITY, DEFAULT_WORKERS, Node, NodeOptions, local_nodes
 from provisioning.local.plan import DEFAULT_REGIONS, parse_regions
 from provisioning.local.process import running_together
-from provisioning.local.seeding import seed, until_served
+from provisioning.local.seeding import Seeding
 from provisioning.nats.deployment import Deployment
 
 # Below the nodes' and below the ports that the kernel gives to outgoing connections.
@@ -53,8 +53,9 @@ async def local_machine(options: MachineOptions) -> AsyncIterator[Deployment | N
         carrier_sip_port = free_port(socket.SOCK_DGRAM)
         deployment = deploy(plans, layout) if options.hub else None
         hub = await stack.enter_async_context(local_hub(deployment, layout)) if deployment else None
+        seeding = Seeding(context=layout.admin_context, documents=layout.run / "seed")
         if hub is not None:
-            await seed(plans, options.tenants, layout)
+            await seeding.seed([plan.name for plan in plans], options.tenants)
         if deployment is not None:
             for region in deployment.topology.regions:
                 servers = region_servers(deployment, region, layout)
@@ -75,7 +76,7 @@ async def local_machine(options: MachineOptions) -> AsyncIterator[Deployment | N
         ]
         nodes = await stack.enter_async_context(local_nodes(node_options))
         if hub is not None:
-            await until_served(layout)
+            await seeding.until_served()
         layout.region_file.write_text(
             json.dumps(_describe(options, hub, nodes, carrier_sip_port), indent=2), encoding="utf-8"
         )

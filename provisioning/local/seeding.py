@@ -4,13 +4,12 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from provisioning.local.errors import SeedError
-from provisioning.local.layout import StateLayout
-from provisioning.local.plan import RegionPlan
 
 HUB_ACTIVE_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.3
@@ -20,14 +19,62 @@ COUNTRIES = {"in": ("IN", ["dpdp"]), "eu": ("DE", ["gdpr"]), "us": ("US", ["tcpa
 ELSEWHERE: tuple[str, list[str]] = ("US", [])
 
 
-async def seed(plans: Sequence[RegionPlan], tenants: Path, machine: StateLayout) -> None:
-    """Apply regions and tenants and publish their knowledge; what is there already stays. Raises SeedError."""
-    documents = machine.run / "seed"
-    await asyncio.to_thread(write_documents, documents, [plan.name for plan in plans], tenants)
-    await _until_active(machine)
-    await _borough(machine, "apply", "-f", str(documents))
-    for knowledge in await asyncio.to_thread(lambda: sorted(tenants.glob("*/knowledge"))):
-        await _borough(machine, "knowledge", "build", "-f", str(knowledge.parent), "--publish")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeding:
+    """Speaks to a hub as the admin of a context file; keeps the documents that it applied in `documents`."""
+
+    context: Path
+    documents: Path
+
+    async def seed(self, regions: Sequence[str], tenants: Path) -> None:
+        """Apply regions and tenants and publish their knowledge; what is there already stays. Raises SeedError."""
+        await asyncio.to_thread(write_documents, self.documents, regions, tenants)
+        await self._until_active()
+        await self._borough("apply", "-f", str(self.documents))
+        for knowledge in await asyncio.to_thread(lambda: sorted(tenants.glob("*/knowledge"))):
+            await self._borough("knowledge", "build", "-f", str(knowledge.parent), "--publish")
+
+    async def until_served(self) -> None:
+        """Wait until every node runs what the hub wants it to. Raises SeedError."""
+        try:
+            async with asyncio.timeout(NODES_RUN_WITHIN_S):
+                while await self._exit_code("fleet", "status", "--check", "--json"):  # noqa: ASYNC110 - the hub's word
+                    await asyncio.sleep(LOOK_EVERY_S)
+        except TimeoutError:
+            raise SeedError("the nodes do not run the newest bundle", hint="See `borough fleet status`.") from None
+
+    async def _until_active(self) -> None:
+        """An instance that was killed holds the lease for a few seconds more."""
+        try:
+            async with asyncio.timeout(HUB_ACTIVE_WITHIN_S):
+                while await self._exit_code("fleet", "status", "--json"):  # noqa: ASYNC110 - the hub's word
+                    await asyncio.sleep(LOOK_EVERY_S)
+        except TimeoutError:
+            raise SeedError("the hub does not answer", hint="See the log of its control plane.") from None
+
+    async def _borough(self, *arguments: str) -> None:
+        process = await self._start(*arguments)
+        output, errors = await process.communicate()
+        if process.returncode != 0:
+            said = (errors or output).decode(errors="replace").strip()
+            raise SeedError(f"`borough {' '.join(arguments)}`: {said}")
+
+    async def _exit_code(self, *arguments: str) -> int:
+        process = await self._start(*arguments)
+        await process.communicate()
+        return process.returncode or 0
+
+    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
+        program = Path(sys.executable).with_name("borough")
+        return await asyncio.create_subprocess_exec(
+            str(program),
+            *arguments,
+            "--context",
+            str(self.context),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
 
 
 def write_documents(directory: Path, regions: Sequence[str], tenants: Path) -> None:
@@ -56,16 +103,6 @@ def _placed(document: object, regions: Sequence[str]) -> object:
     return document
 
 
-async def until_served(machine: StateLayout) -> None:
-    """Wait until every node runs what the hub wants it to. Raises SeedError."""
-    try:
-        async with asyncio.timeout(NODES_RUN_WITHIN_S):
-            while await _exit_code(machine, "fleet", "status", "--check", "--json"):  # noqa: ASYNC110 - the hub's word
-                await asyncio.sleep(LOOK_EVERY_S)
-    except TimeoutError:
-        raise SeedError("the nodes do not run the newest bundle", hint="See `borough fleet status`.") from None
-
-
 def _region(name: str) -> dict[str, object]:
     country, jurisdictions = COUNTRIES.get(name.partition("-")[0], ELSEWHERE)
     return {
@@ -74,40 +111,3 @@ def _region(name: str) -> dict[str, object]:
         "metadata": {"name": name},
         "spec": {"title": name, "country": country, "jurisdictions": jurisdictions},
     }
-
-
-async def _until_active(machine: StateLayout) -> None:
-    """An instance that was killed holds the lease for a few seconds more."""
-    try:
-        async with asyncio.timeout(HUB_ACTIVE_WITHIN_S):
-            while await _exit_code(machine, "fleet", "status", "--json"):  # noqa: ASYNC110 - the hub's word
-                await asyncio.sleep(LOOK_EVERY_S)
-    except TimeoutError:
-        raise SeedError(f"the hub does not answer; see {machine.hub.log / 'controlplane.log'}") from None
-
-
-async def _borough(machine: StateLayout, *arguments: str) -> None:
-    process = await _start(machine, *arguments)
-    output, errors = await process.communicate()
-    if process.returncode != 0:
-        said = (errors or output).decode(errors="replace").strip()
-        raise SeedError(f"`borough {' '.join(arguments)}`: {said}")
-
-
-async def _exit_code(machine: StateLayout, *arguments: str) -> int:
-    process = await _start(machine, *arguments)
-    await process.communicate()
-    return process.returncode or 0
-
-
-async def _start(machine: StateLayout, *arguments: str) -> asyncio.subprocess.Process:
-    program = Path(sys.executable).with_name("borough")
-    return await asyncio.create_subprocess_exec(
-        str(program),
-        *arguments,
-        "--context",
-        str(machine.admin_context),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
