@@ -26,6 +26,7 @@ class ServiceRole(StrEnum):
     CALLS = "calls"
     LITESTREAM = "litestream"
     SYSTEM = "system"
+    METRICS = "metrics"  # a node's metrics, towards the observing nodes of its region; no NATS user
     CONTROLPLANE = "controlplane"  # the hub's services; also serves the admin API
 
 
@@ -38,9 +39,10 @@ NODE_ROLES = (
     ServiceRole.CALLS,
     ServiceRole.LITESTREAM,
     ServiceRole.SYSTEM,
+    ServiceRole.METRICS,
 )
 # Roles whose certificate others connect to; the rest only ever connect.
-LISTENING_ROLES = frozenset({ServiceRole.SERVER, ServiceRole.CONTROLPLANE})
+LISTENING_ROLES = frozenset({ServiceRole.SERVER, ServiceRole.CONTROLPLANE, ServiceRole.METRICS})
 
 
 class PersonRole(StrEnum):

@@ -68,6 +68,8 @@ class NodePlaces:
     sync: Path
     tenants: Path | None = None
     slots: Path
+    # While it exists the node takes no new calls. None: nobody cordons it here.
+    cordon: Path | None = None
     litestream: Path
     prepared: Path
     vectors: Path
@@ -76,6 +78,19 @@ class NodePlaces:
     inference_socket: Path
     # None: calls come over WebRTC only.
     asterisk: AsteriskPlace | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentPlaces:
+    """Where a hub enrols nodes, and what it tells them of itself."""
+
+    authority_socket: Path
+    address: str
+    host: str
+    port: int
+    renewal_port: int
+    leaf_port: int
+    client_port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,3 +109,5 @@ class HubPlaces:
     admin_host: str
     admin_port: int
     metrics_port: int
+    # None: nodes are given their certificates by somebody else.
+    enrolment: EnrolmentPlaces | None = None

@@ -4,6 +4,7 @@ The services share no code with this package: what each allows is in edge/{sync,
 and controlplane/settings.py, and a test reads every file with those.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 from provisioning.identity.names import ServiceRole
@@ -37,7 +38,7 @@ def sync_sections(places: NodePlaces, metrics_port: int) -> TomlSections:
         "hub": {"trusted_keys": [str(credential("signing.pub"))]},
         "sync": {"directory": places.sync, "workers_expected": places.workers},
         "records": {"directory": places.records},
-        "slots": {"directory": places.slots, "capacity": places.capacity},
+        "slots": _slots(places),
         "replication": _keys(places),
         "metrics": {"port": metrics_port},
     }
@@ -70,7 +71,7 @@ def worker_sections(places: NodePlaces, index: int, web_port: int, credential: C
     sections: TomlSections = {
         "worker": {"name": worker_name(index)},
         "inference": {"socket": places.inference_socket},
-        "slots": {"directory": places.slots, "capacity": places.capacity},
+        "slots": _slots(places),
         "records": records,
         "speech": {"prepared": places.prepared, "vectors": places.vectors},
         "models": {"vad": places.models / places.vad},
@@ -86,7 +87,7 @@ def worker_sections(places: NodePlaces, index: int, web_port: int, credential: C
     return sections
 
 
-def inference_sections(socket: Path, store: Path, models: ModelChoice) -> TomlSections:
+def inference_sections(socket: Path, store: Path, models: ModelChoice, metrics_port: int | None = None) -> TomlSections:
     """`inference.toml` of a node or of a hub, which serves an embedding model alone."""
     sections: TomlSections = {"": {"socket": socket, "store": store}}
     if models.asr is not None:
@@ -97,6 +98,8 @@ def inference_sections(socket: Path, store: Path, models: ModelChoice) -> TomlSe
         sections["llm"] = {"model": models.llm}
     if models.embedding is not None:
         sections["embedding"] = {"model": models.embedding, "threads": models.embedding_threads}
+    if metrics_port is not None:
+        sections["metrics"] = {"port": metrics_port}
     return sections
 
 
@@ -104,7 +107,7 @@ def hub_sections(places: HubPlaces) -> TomlSections:
     """`hub.toml`, of the control plane."""
     credential = places.credential(Service.CONTROLPLANE)
     own, authority = pair(credential, ServiceRole.CONTROLPLANE), credential("authority.pem")
-    return {
+    sections: TomlSections = {
         "hub": {"name": places.name},
         "database": {"path": places.database},
         "nats": {
@@ -126,10 +129,19 @@ def hub_sections(places: HubPlaces) -> TomlSections:
         "metrics": {"port": places.metrics_port},
         "replication": {"directory": places.litestream, **pair(credential, ServiceRole.LITESTREAM)},
     }
+    if places.enrolment is not None:
+        # Its fields are named as the settings are.
+        sections["enrolment"] = asdict(places.enrolment)
+    return sections
 
 
 def _region_access(places: NodePlaces, credential: Credential) -> dict[str, TomlValue]:
     return {"urls": list(places.urls), "ca": credential("authority.pem")}
+
+
+def _slots(places: NodePlaces) -> dict[str, TomlValue]:
+    slots: dict[str, TomlValue] = {"directory": places.slots, "capacity": places.capacity}
+    return slots if places.cordon is None else slots | {"cordon_file": places.cordon}
 
 
 def _keys(places: NodePlaces) -> dict[str, TomlValue]:

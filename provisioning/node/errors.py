@@ -1,0 +1,62 @@
+"""Errors of a machine that is a node or hub.
+
+NodeError
+├── NodeDescriptionError   node.toml is missing, or says what cannot be
+├── RosterError            the roster is missing, unreadable, or another region's
+├── RenderError            a file cannot be written, or a service does not take it
+├── NodeIdentityError      the identity folder is not whole
+├── EnrolmentError         the hub was not reached, not believed, or refused
+└── DrainError             calls still run at the deadline
+"""
+
+from contract.errors import Blame, BoroughError
+
+
+class NodeError(BoroughError):
+    """Base of this tree."""
+
+    code = "node.error"
+    blame = Blame.OPERATOR
+
+
+class NodeDescriptionError(NodeError):
+    """`node.toml` is missing, or says what cannot be."""
+
+    code = "node.description"
+    hint = "The node_common role writes this file: mend the variable in the region's inventory and run it again."
+
+
+class RosterError(NodeError):
+    """The roster is missing, unreadable, or another region's."""
+
+    code = "node.roster"
+    hint = "`borough node enroll` brings the first one; later ones come with the region's bundles."
+
+
+class RenderError(NodeError):
+    """A rendered file cannot be written, or a service does not take it."""
+
+    code = "node.render"
+    blame = Blame.LOCAL
+    hint = "Run it as root; `systemctl status` of the service says more."
+
+
+class NodeIdentityError(NodeError):
+    """The identity folder of this machine is not whole."""
+
+    code = "node.identity"
+    hint = "Enrol anew with a token made by `borough node token create REGION --node NAME --replaces`."
+
+
+class EnrolmentError(NodeError):
+    """The hub was not reached, is not the one of the token, or refused; the message says which."""
+
+    code = "node.enrolment"
+    hint = "`borough node token create` on an admin's machine makes a new token."
+
+
+class DrainError(NodeError):
+    """Calls still run at the deadline; the node stays cordoned."""
+
+    code = "node.drain"
+    hint = "Wait longer (--deadline), or stop the workers: they end their calls with an announcement."
