@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from edge.call.errors import NoCapacityError
+from edge.shared_folder import file_mode
 
 
 class Slot:
@@ -57,7 +58,8 @@ class SlotLedger:
 
     def _try(self, index: int) -> int | None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.directory / f"{index:04d}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self.directory / f"{index:04d}", flags, file_mode(self.directory))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,6 +19,7 @@ from contract.uplink_pb2 import Refusal
 from edge.knowledge import database
 from edge.knowledge.database import AppliedVersion
 from edge.knowledge.errors import KnowledgeRefusedError
+from edge.shared_folder import make_protected
 
 # Nothing that the hub makes is larger; what claims to be is not unpacked.
 LARGEST_FILE_BYTES = 4 * 2**30
@@ -95,6 +96,7 @@ def _snapshot_items(source: apsw.Connection) -> Iterator[KnowledgeItem]:
 
 def fill(target: Path, holds: AppliedVersion, items: Iterator[KnowledgeItem]) -> None:
     """Write a whole database and sync it. Raises ValueError for items that are none."""
+    make_protected(target)
     with contextlib.closing(apsw.Connection(str(target))) as connection:
         # Nobody reads it yet, and it is synced at the end: a journal would only double the writing.
         for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", "BEGIN"):

@@ -24,6 +24,7 @@ from types import TracebackType
 import apsw
 
 from edge.records.errors import InvalidTenantError, SchemaTooNewError
+from edge.shared_folder import make_protected
 
 TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MIGRATION_NAME = re.compile(r"(\d{4})_[a-z]+(?:_[a-z]+)+\.sql")
@@ -119,6 +120,7 @@ def open_database(
     SchemaTooNewError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _sole_opener(path.parent):
+        make_protected(path)
         connection = apsw.Connection(str(path))
         try:
             _configure(connection, settings)
@@ -128,7 +130,6 @@ def open_database(
         except BaseException:
             connection.close()
             raise
-        path.chmod(0o600)
     return connection
 
 

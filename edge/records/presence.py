@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NewType, Self
 
+from edge.shared_folder import file_mode
+
 RunId = NewType("RunId", str)
 
 FOLDER = "workers"
@@ -32,7 +34,7 @@ class Presence:
         self._directory.mkdir(parents=True, exist_ok=True)
         # It gets its name when it is locked: a worker that starts beside us must never see it unlocked, and dead.
         draft = self._directory / f"{DRAFT}{self.run}"
-        self._descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode(self._directory))
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             draft.rename(self._directory / self.run)

@@ -25,6 +25,7 @@ from edge.records.verification import AuditReport, verify
 from edge.replication.databases import NodeDatabase, keys_of, ledger_of, records_of
 from edge.replication.errors import ReplicaMissingError, RestoreFailedError, RestoreTargetError
 from edge.replication.litestream import find_litestream
+from edge.shared_folder import protect
 
 RESTORE_WITHIN_S = 600.0
 NO_REPLICA = "no matching backup files"
@@ -93,7 +94,7 @@ async def restore_ledger(from_node: str, target: Path, nats: NatsAccess, *, prog
 
 
 async def _fetch(program: Path, database: NodeDatabase, nats: NatsAccess) -> None:
-    database.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "litestream.yml"
         config.write_text(render((database.replicated(),), nats, RECORDS_PACE, metrics_port=None), encoding="utf-8")
@@ -112,7 +113,7 @@ async def _fetch(program: Path, database: NodeDatabase, nats: NatsAccess) -> Non
         text = output.decode(errors="replace").strip()
         kind = ReplicaMissingError if NO_REPLICA in text or NO_BUCKET in text else RestoreFailedError
         raise kind(f"{database.bucket}: {text[-500:]}")
-    database.path.chmod(0o600)
+    protect(database.path)
 
 
 def _finish(order: RestoreOrder, records: NodeDatabase, began: float) -> RestoreReport:

@@ -39,6 +39,7 @@ from edge.rollups.cut import EndedCall, count
 from edge.rollups.errors import LedgerError, LedgerOwnerError
 from edge.rollups.outbox import Totals, Waiting
 from edge.rollups.reading import NOT_TOLD, Batch, Ended, ListedCall, read_ended
+from edge.shared_folder import make_protected
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +94,7 @@ class RollupLedger:
         """Raises LedgerError or LedgerOwnerError."""
         with self._named():
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_protected(self._path)
             connection = apsw.Connection(str(self._path))
             try:
                 self._prepare(connection)
@@ -191,7 +193,6 @@ class RollupLedger:
             connection.wal_autocheckpoint(0)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         migrate(connection, _migrations())
-        self._path.chmod(0o600)
         connection.execute(
             "INSERT INTO owner SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM owner)",
             (self._region, self._node, max(1, int((self._clock() - SEQ_EPOCH_S) / SEQ_STEP_S))),
