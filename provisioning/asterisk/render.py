@@ -4,7 +4,17 @@ from collections.abc import Iterable, Mapping
 
 from provisioning.asterisk.dialplan import carrier_dialplan, node_dialplan
 from provisioning.asterisk.modules import CARRIER_MODULES, NODE_MODULES
-from provisioning.asterisk.settings import AsteriskSettings, NodeDialplan, TrunkPeer
+from provisioning.asterisk.settings import (
+    FRONT_DOOR_NAME,
+    TRUNK_HEADER,
+    AriAccess,
+    AsteriskSettings,
+    FrontDoor,
+    NodeDialplan,
+    SipTransport,
+    TlsListener,
+    TrunkPeer,
+)
 
 # Where the instance's directory is seen inside the image.
 INSIDE = "/srv"
@@ -40,11 +50,7 @@ def render(settings: AsteriskSettings) -> Mapping[str, str]:
                 "session_inactivity": HTTP_INACTIVITY_MS,
             },
         ),
-        "ari.conf": _section("general", {"enabled": "yes", "pretty": "no"})
-        + _section(
-            settings.ari.user,
-            {"type": "user", "read_only": "no", "password_format": "plain", "password": settings.ari.password},
-        ),
+        "ari.conf": ari_configuration(settings.ari),
         "chan_websocket.conf": _section("global", {"type": "global", "control_message_format": "json"}),
         "websocket_client.conf": "; Workers connect to us, never the other way round.\n",
         "rtp.conf": _section(
@@ -75,6 +81,13 @@ def render(settings: AsteriskSettings) -> Mapping[str, str]:
     }
 
 
+def ari_configuration(access: AriAccess) -> str:
+    """ari.conf, the one file that holds a secret."""
+    return _section("general", {"enabled": "yes", "pretty": "no"}) + _section(
+        access.user, {"type": "user", "read_only": "no", "password_format": "plain", "password": access.password}
+    )
+
+
 def _asterisk(settings: AsteriskSettings) -> str:
     directories = {
         "astetcdir": f"{INSIDE}/etc",
@@ -103,7 +116,9 @@ def _modules(names: Iterable[str]) -> str:
 
 
 def _pjsip(settings: AsteriskSettings) -> str:
-    head = _section("global", {"type": "global", "user_agent": "Borough", "endpoint_identifier_order": "ip"})
+    door = settings.front_door
+    order = "ip" if door is None else "header,ip"
+    head = _section("global", {"type": "global", "user_agent": "Borough", "endpoint_identifier_order": order})
     head += _section("system", {"type": "system", "disable_tcp_switch": "yes"})
     transport = {
         "type": "transport",
@@ -117,18 +132,53 @@ def _pjsip(settings: AsteriskSettings) -> str:
             "external_signaling_address": settings.external_address,
         }
     head += _section("transport-udp", transport, [f"local_net = {network}" for network in settings.local_networks])
+    if settings.tls is not None:
+        head += _tls_transport(settings.sip_host, settings.tls)
+    if door is not None:
+        head += _front_door(door)
     return head + "".join(_peer(settings, peer) for peer in settings.peers)
 
 
+def _tls_transport(host: str, listener: TlsListener) -> str:
+    values = {
+        "type": "transport",
+        "protocol": "tls",
+        "bind": f"{host}:{listener.port}",
+        "method": "tlsv1_2",
+        "cert_file": listener.certificate,
+        "priv_key_file": listener.key,
+        "ca_list_file": listener.authorities,
+        "verify_server": "yes",
+        "tos": "cs3",
+    }
+    return _section("transport-tls", values)
+
+
+def _front_door(door: FrontDoor) -> str:
+    """Who else sends gets no answer; the front door itself may ask whether we live, and call nobody."""
+    permits = [f"permit = {_network(address)}" for address in door.addresses]
+    acl = _section("front-door-acl", {"type": "acl"}, ["deny = 0.0.0.0/0", "deny = ::/0", *permits])
+    endpoint = {"type": "endpoint", "transport": "transport-udp", "context": "nowhere", "disallow": "all"}
+    endpoint |= {"allow": "ulaw", "identify_by": "ip", "allow_subscribe": "no", "allow_transfer": "no"}
+    identify = {"type": "identify", "endpoint": FRONT_DOOR_NAME, "match": ",".join(door.addresses)}
+    return acl + _section(FRONT_DOOR_NAME, endpoint) + _section(f"{FRONT_DOOR_NAME}-identify", identify)
+
+
+def _network(address: str) -> str:
+    return f"{address}/128" if ":" in address else f"{address}/32"
+
+
 def _peer(settings: AsteriskSettings, peer: TrunkPeer) -> str:
+    door = settings.front_door
+    is_direct_tls = door is None and peer.transport is SipTransport.TLS
     endpoint = {
         "type": "endpoint",
-        "transport": "transport-udp",
+        "transport": "transport-tls" if is_direct_tls else "transport-udp",
         "context": "incoming",
         "disallow": "all",
         "allow": ",".join(settings.codecs),
         "aors": peer.name,
-        "identify_by": "ip",
+        "identify_by": "ip" if door is None else "header",
         # Audio must pass through us: we listen to it.
         "direct_media": "no",
         "rtp_symmetric": "yes",
@@ -144,14 +194,33 @@ def _peer(settings: AsteriskSettings, peer: TrunkPeer) -> str:
         "allow_transfer": "no",
         "allow_subscribe": "no",
     }
+    if peer.srtp:
+        endpoint |= {"media_encryption": "sdes", "media_encryption_optimistic": "no"}
+    if door is not None:
+        endpoint |= {"outbound_proxy": f"sip:{_uri_host(door.address)}:{door.port}\\;lr"}
+    transport = "\\;transport=tls" if is_direct_tls else ""
     aor = {
         "type": "aor",
-        "contact": f"sip:{peer.host}:{peer.port}",
-        "qualify_frequency": peer.qualify_interval_s,
+        "contact": f"sip:{_uri_host(peer.host)}:{peer.port}{transport}",
+        # The front door watches, where there is one.
+        "qualify_frequency": peer.qualify_interval_s if door is None else 0,
         "qualify_timeout": "2.0",
     }
-    identify = {"type": "identify", "endpoint": peer.name, "match": ",".join((peer.host, *peer.match))}
-    return _section(peer.name, endpoint) + _section(peer.name, aor) + _section(f"{peer.name}-identify", identify)
+    return (
+        _section(peer.name, endpoint)
+        + _section(peer.name, aor)
+        + _section(f"{peer.name}-identify", {"type": "identify", "endpoint": peer.name} | _recognised_by(door, peer))
+    )
+
+
+def _recognised_by(door: FrontDoor | None, peer: TrunkPeer) -> dict[str, str]:
+    if door is None:
+        return {"match": ",".join((peer.host, *peer.match))}
+    return {"match_header": f"{TRUNK_HEADER}: {peer.name}"}
+
+
+def _uri_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _section(name: str, values: Mapping[str, object], lines: Iterable[str] = ()) -> str:
