@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from provisioning.build_store.root import ensure_debian_root
-from provisioning.local.layout import DEFAULT_STATE
+from provisioning.local.layout import DEFAULT_STATE, StateLayout
 from provisioning.machines import bridge
 from provisioning.machines.plan import DEFAULT_NODES, DEFAULT_REGION, MOST_NODES, MachinesPlan
+from provisioning.machines.region import RegionRehearsal
 from provisioning.machines.rehearsal import Rehearsal
 
 name_argument = click.argument("name", metavar="MACHINE")
@@ -43,6 +44,31 @@ def up(state: Path, region: str, nodes: int, spares: int) -> None:
         root = ensure_debian_root(state_directory=state.resolve() / "images")
         for machine in rehearsal_in(state).up(plan, root):
             click.echo(f"{machine.place.name}  {machine.place.address}")
+
+
+@machines.command()
+@state_option
+@click.option("--region", default=DEFAULT_REGION, show_default=True)
+@click.option("--nodes", type=click.IntRange(1, MOST_NODES), default=DEFAULT_NODES, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def region(state: Path, region: str, nodes: int, as_json: bool) -> None:
+    """Build the store, boot bare machines and make a hub and a region of them with the playbooks."""
+    rehearsal = RegionRehearsal(layout=StateLayout(state.resolve()), plan=MachinesPlan(region=region, nodes=nodes))
+    console = Console(stderr=True, quiet=as_json)
+    with console.status("Building the store"):
+        manifest = rehearsal.build()
+    with console.status("Booting machines"):
+        rehearsal.boot()
+        rehearsal.write_inventory(manifest.version)
+    with console.status("Provisioning; machines/plays.log in the state folder grows"):
+        outcomes = rehearsal.provision()
+    seconds = {**rehearsal.seconds, "machines": {h: s for o in outcomes.values() for h, s in o.seconds.items()}}
+    if as_json:
+        click.echo(json.dumps(seconds))
+        return
+    for name, value in seconds.items():
+        click.echo(f"{name}: {value}")
+    click.echo(f"{region} answers at {rehearsal.plan.virtual_address}. Ring it with `borough call --machines`.")
 
 
 @machines.command("list")
