@@ -53,7 +53,9 @@ def up(state: Path, region: str, nodes: int, spares: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def region(state: Path, region: str, nodes: int, as_json: bool) -> None:
     """Build the store, boot bare machines and make a hub and a region of them with the playbooks."""
-    rehearsal = RegionRehearsal(layout=StateLayout(state.resolve()), plan=MachinesPlan(region=region, nodes=nodes))
+    rehearsal = RegionRehearsal(
+        layout=StateLayout(state.resolve()), plan=MachinesPlan(region=region, nodes=nodes, spares=1)
+    )
     console = Console(stderr=True, quiet=as_json)
     with console.status("Building the store"):
         manifest = rehearsal.build()

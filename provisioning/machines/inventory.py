@@ -65,7 +65,7 @@ class RehearsalInventory:
             "borough_store_key": str(self.store_key),
             "borough_version": self.version,
             "borough_region": self.plan.region,
-            "borough_admin_networks": [self.plan.network],
+            "borough_admin_networks": [f"{self.plan.gateway}/32"],
             # They keep the clock of the machine that they are in.
             "borough_ntp_servers": [],
         }
