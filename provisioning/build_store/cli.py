@@ -18,7 +18,7 @@ folder_type = click.Path(path_type=Path, file_okay=False)
 @click.group(invoke_without_command=True)
 @click.option("--out", type=folder_type, help="Folder of the store.")
 @click.option("--sign-key", type=file_type, help="Ed25519 private key in PEM; without it the store is not signed.")
-@click.option("--version", "version", default="", help="Name of the release; by default version and commit.")
+@click.option("--release-version", "version", default="", help="Name of the release; by default made of the commit.")
 @click.option("--fresh", is_flag=True, help="Ask the mirror for Debian packages again, for security updates.")
 @click.option(
     "--state", type=folder_type, default=REPOSITORY / ".state", help="Folder of models, images and the cache."

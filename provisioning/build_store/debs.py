@@ -51,8 +51,10 @@ def write_index(packages: Sequence[DebianPackage], directory: Path) -> None:
     """Write Packages and Release, from which apt reads a flat repository."""
     index = directory / "Packages"
     index.write_text("\n".join(map(_stanza, packages)), encoding="utf-8")
-    release = f"Origin: Borough\nLabel: Borough\nSuite: borough\nArchitectures: amd64\nSHA256:\n {sha256_of(index)}"
-    (directory / "Release").write_text(f"{release} {index.stat().st_size} Packages\n", encoding="utf-8")
+    # One date for all times: the same packages give the same archive.
+    fields = "Origin: Borough\nSuite: borough\nArchitectures: amd64\nDate: Thu, 01 Jan 1970 00:00:00 UTC\n"
+    sums = f"SHA256:\n {sha256_of(index)} {index.stat().st_size} Packages\n"
+    (directory / "Release").write_text(fields + sums, encoding="utf-8")
 
 
 def read_index(directory: Path) -> Iterator[dict[str, str]]:

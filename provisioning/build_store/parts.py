@@ -35,7 +35,7 @@ from provisioning.models.registry import load_registry
 from provisioning.models.store import ModelStore
 
 # Grows when the way of making parts changes in a manner that their recipes do not show.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 WHEELS = "wheels.tar"
 DEBS = "debs.tar"
 ASTERISK = "asterisk.tar.zst"
@@ -81,7 +81,7 @@ class Workshop:
 def wheels_part(shop: Workshop) -> Part:
     """Every wheel of the release and the requirements.txt that installs them. Raises BuildError."""
     lock = shop.source.repository / "requirements.lock"
-    recipe = [sha256_of(lock), shop.source.digest, NODE_ENVIRONMENT, PLATFORMS]
+    recipe = [sha256_of(lock), shop.source.digest, shop.source.version, NODE_ENVIRONMENT, PLATFORMS]
     return _part(shop, WHEELS, recipe, lambda folder, target: _make_wheels(shop, lock, folder, target))
 
 

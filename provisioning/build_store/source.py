@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
 
 from provisioning.build_store.commands import need_programs, run
 from provisioning.build_store.errors import BuildHostError
@@ -17,6 +20,7 @@ from provisioning.build_store.wheels import Wheel, describe_wheel
 GIT_TIMEOUT_S = 60.0
 # What hatchling packs, as pyproject.toml says.
 PACKAGES = ("contract", "edge", "controlplane", "provisioning", "bench")
+_VERSION_LINE = re.compile(r'^version = ".*"$', re.MULTILINE)
 _ALSO = ("pyproject.toml", "README.md")
 
 
@@ -32,12 +36,13 @@ class Source:
     files: tuple[Path, ...]
 
 
-def read_source(repository: Path) -> Source:
-    """Describe the repository as it lies there. A change that is not committed shows in the version.
-
-    Raises BuildHostError.
+def read_source(repository: Path, version: str = "") -> Source:
+    """Describe the repository as it lies there. A change that is not committed shows in the version made of it;
+    `version` is a PEP 440 one to use instead. Raises BuildHostError.
     """
     need_programs("git")
+    if version and not _is_version(version):
+        raise BuildHostError(f"{version!r} is no version of a Python package", hint="for example 1.4.0 or 1.4.0+site.2")
     if not (repository / ".git").exists():
         raise BuildHostError(
             f"{repository} is no git checkout", hint="build from a clone: the manifest names its commit"
@@ -54,7 +59,7 @@ def read_source(repository: Path) -> Source:
     return Source(
         repository=repository,
         commit=commit,
-        version=f"{base}+g{commit[:12]}" + (f".changed.{digest[:8]}" if is_changed else ""),
+        version=version or f"{base}+g{commit[:12]}" + (f".changed.{digest[:8]}" if is_changed else ""),
         digest=digest,
         created_at=datetime.fromtimestamp(int(seconds), UTC),
         files=files,
@@ -62,14 +67,27 @@ def read_source(repository: Path) -> Source:
 
 
 def make_wheel(source: Source, directory: Path) -> Wheel:
-    """Make Borough's own wheel from a copy of the source. Raises BuildError."""
+    """Make Borough's own wheel from a copy of the source, under the release's version. Raises BuildError."""
     with tempfile.TemporaryDirectory(prefix=".source-", dir=directory) as scratch:
         copy = Path(scratch) / "source"
         for file in source.files:
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.repository / file, copy / file)
+        _set_version(copy / "pyproject.toml", source.version)
         made = build_wheel(str(copy), Path(scratch) / "made")
         return describe_wheel(made.replace(directory / made.name))
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return str(Version(text)) == text
+    except InvalidVersion:
+        return False
+
+
+def _set_version(project_file: Path, version: str) -> None:
+    text = project_file.read_text(encoding="utf-8")
+    project_file.write_text(_VERSION_LINE.sub(f'version = "{version}"', text, count=1), encoding="utf-8")
 
 
 def _digest(repository: Path, files: tuple[Path, ...]) -> str:

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from provisioning.build_store.commands import disk_is_full, need_programs, need_room, need_root
@@ -54,9 +54,7 @@ def build_store(order: Order, report: Report) -> Manifest:
 
 
 def _build(order: Order, report: Report) -> Manifest:
-    source = read_source(order.repository)
-    if order.version:
-        source = replace(source, version=order.version)
+    source = read_source(order.repository, order.version)
     shop = Workshop(state=order.state, source=source, report=report, is_fresh=order.is_fresh)
     parts = [make(shop) for make in (wheels_part, debs_part, asterisk_part, models_part)]
     order.out.mkdir(parents=True, exist_ok=True)
