@@ -52,12 +52,12 @@ class RegionRehearsal:
         """An admin of these machines' hub."""
         return Seeding(context=self.inventory / "admin" / "context.toml", documents=self.directory / "documents")
 
-    def build(self, version: str = "") -> Manifest:
-        """Make the build store, signed with a key of this rehearsal. Raises BuildError."""
+    def build(self, version: str = "", repository: Path = REPOSITORY) -> Manifest:
+        """Make the build store of a checkout, signed with a key of this rehearsal. Raises BuildError."""
         with self._timed("build"):
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             order = Order(
-                repository=REPOSITORY,
+                repository=repository,
                 state=self.layout.root,
                 out=self.directory / "store",
                 sign_key=self._signing_key(),
@@ -70,12 +70,12 @@ class RegionRehearsal:
         with self._timed("boot"):
             self.rehearsal.up(self.plan, ensure_debian_root(state_directory=self.layout.images))
 
-    def write_inventory(self, version: str, store: Path | None = None) -> None:
-        """Say which release the machines are to run, and from which store."""
+    def write_inventory(self, version: str) -> None:
+        """Say which release the machines are to run."""
         RehearsalInventory(
             directory=self.inventory,
             plan=self.plan,
-            store=store or self.directory / "store",
+            store=self.directory / "store",
             store_key=self._signing_key().with_suffix(".pub"),
             version=version,
             ssh_key=self.rehearsal.key,

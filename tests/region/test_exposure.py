@@ -53,9 +53,7 @@ def secrets(region: RegionRehearsal) -> dict[str, str]:
     values = vault["borough_secrets"]
     found = {"subjects": values["subjects"], "master": values["master"][0], "ari": values["ari"]}
     node = machines(region)[1]
-    keys = node.run(
-        "sh", "-c", "find /etc/borough/identity -name '*.key' -o -name key.pem | xargs -r realpath | sort -u"
-    )
+    keys = node.run("sh", "-c", "find /etc/borough/identity -name key.pem | xargs -r realpath | sort -u")
     for path in keys.split():
         body = "".join(node.run("cat", path).splitlines()[1:-1])
         found[path] = body[-KEY_BODY_CHARACTERS - 8 : -8]
