@@ -1,0 +1,67 @@
+"""SIP messages by hand, for what no well-behaved program sends."""
+
+import itertools
+import socket
+
+from tests.ansible.front_door.network import Host
+
+_NUMBERS = itertools.count(1)
+SDP = (
+    "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+    "m=audio 40000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+)
+
+
+def request(
+    method: str,
+    uri: str,
+    *,
+    source: tuple[str, int],
+    via: str | None = None,
+    headers: tuple[str, ...] = (),
+    max_forwards: int = 70,
+    body: str = "",
+    to_tag: str = "",
+) -> bytes:
+    """A request with a new Call-ID and branch."""
+    number = next(_NUMBERS)
+    lines = [
+        f"{method} {uri} SIP/2.0",
+        f"Via: SIP/2.0/UDP {via or f'{source[0]}:{source[1]}'};branch=z9hG4bKt{number}",
+        f"From: <sip:+15557009001@{source[0]}>;tag=f{number}",
+        f"To: <{uri}>{to_tag and f';tag={to_tag}'}",
+        f"Call-ID: t{number}@{source[0]}",
+        f"CSeq: 1 {method}",
+        f"Contact: <sip:t@{source[0]}:{source[1]}>",
+        f"Max-Forwards: {max_forwards}",
+        *headers,
+    ]
+    if body:
+        lines.append("Content-Type: application/sdp")
+    lines.append(f"Content-Length: {len(body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+def invite(number: str, to: tuple[str, int], *, source: tuple[str, int], **more: object) -> bytes:
+    """A new call with an offer."""
+    uri = f"sip:{number}@{to[0]}:{to[1]}"
+    return request("INVITE", uri, source=source, body=SDP.format(host=source[0]), **more)  # type: ignore[arg-type]
+
+
+def bound(host: Host, port: int, *, timeout_s: float = 2.0) -> socket.socket:
+    """A UDP socket of a host."""
+    opened = host.open_socket(socket.SOCK_DGRAM)
+    opened.bind((host.address, port))
+    opened.settimeout(timeout_s)
+    return opened
+
+
+def answer(opened: socket.socket, *, final: bool = True) -> str | None:
+    """The next (final) answer's first line, or None when nothing comes in time."""
+    try:
+        while True:
+            line = opened.recv(65_536).split(b"\r\n", 1)[0].decode()
+            if not final or not line.startswith("SIP/2.0 1"):
+                return line
+    except TimeoutError:
+        return None
