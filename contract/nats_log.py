@@ -1,10 +1,11 @@
-"""What a line of nats-server's log says about somebody who was refused. Pure; made for 2.15.
+"""Why somebody was turned away at the border, and what a line of nats-server's log says about it. Pure; made for 2.15.
 
 A refusal never holds the subject that was tried: whoever leaks may write anything there.
 """
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -18,6 +19,11 @@ class RefusalKind(StrEnum):
     PLAINTEXT = "plaintext"  # no TLS
     PAYLOAD = "payload"  # larger than any message of ours
     PROTOCOL = "protocol"  # a subject longer than any of ours, or no NATS at all
+    # No server refuses these; whoever watches what passes does.
+    INTERNAL = "internal"  # a subject of the servers' own, with more in it than servers say
+    ANSWER = "answer"  # wants its answer where no node of ours listens
+    IDENTITY = "identity"  # a link whose server is not the node of its certificate, or two links of one certificate
+    STREAM = "stream"  # a stream of the region that is none of ours; it is deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +35,7 @@ class Refusal:
 
 
 _LINE = re.compile(
-    r"^\[\d+\] \S+ \S+ \[(?:ERR|WRN|INF)\] (?:\[?\S+\]?:\d+) - (?P<connection>[a-z]+:\d+) - (?P<what>.*)$"
+    r"^\[\d+\] \S+ \S+ \[(?:ERR|WRN|INF|DBG)\] (?:\[?\S+\]?:\d+) - (?P<connection>[a-z]+:\d+) - (?P<what>.*)$"
 )
 _KINDS: tuple[tuple[re.Pattern[str], RefusalKind], ...] = (
     (re.compile(r"(?:.* - )?Publish Violation "), RefusalKind.PUBLISH),
@@ -55,3 +61,30 @@ def refusal_of(line: str) -> Refusal | None:
         if pattern.match(match["what"]):
             return Refusal(kind=kind, connection=match["connection"])
     return None
+
+
+@dataclass(slots=True)
+class RefusalTally:
+    """Tells of refusals once an interval: who tries ten thousand times a second must not fill the log of who counts.
+
+    The first of a kind is told at once.
+    """
+
+    interval_s: float = 60.0
+    _told_at: dict[RefusalKind, float] = field(default_factory=dict)
+    _waiting: Counter[RefusalKind] = field(default_factory=Counter)
+
+    def add(self, kind: RefusalKind, now: float) -> int:
+        """Count one; how many are to be told of now, 0 while others were told of a short time ago."""
+        self._waiting[kind] += 1
+        return self._tell(kind, now)
+
+    def due(self, now: float) -> dict[RefusalKind, int]:
+        """Those whose interval is over, and how many came in it."""
+        return {kind: count for kind in list(self._waiting) if (count := self._tell(kind, now))}
+
+    def _tell(self, kind: RefusalKind, now: float) -> int:
+        if now - self._told_at.get(kind, -self.interval_s) < self.interval_s:
+            return 0
+        self._told_at[kind] = now
+        return self._waiting.pop(kind)

@@ -22,6 +22,7 @@ from contract.subjects import (
     knowledge_stream,
     knowledge_subjects,
     object_stream,
+    object_subjects,
     snapshot_bucket,
 )
 
@@ -221,7 +222,7 @@ def snapshots(region: str) -> StreamSpec:
     bucket = snapshot_bucket(region)
     return StreamSpec(
         name=object_stream(bucket),
-        subjects=[f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
+        subjects=object_subjects(bucket),
         limits=_SNAPSHOTS,
         allows_rollup_header=True,
     )

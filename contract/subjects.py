@@ -81,12 +81,42 @@ def object_stream(bucket: str) -> str:
     return f"OBJ_{bucket}"
 
 
+def object_subjects(bucket: str) -> list[str]:
+    """The subjects of an object store: chunks, and the entries of its directory."""
+    return [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"]
+
+
 def config_subjects(region: str) -> list[str]:
     return [f"down.{region}.config.>"]
 
 
 def knowledge_subjects(region: str) -> list[str]:
     return [f"down.{region}.knowledge.>", knowledge_beat(region)]
+
+
+# --- what JetStream tells of itself, in each account ---------------------------------------------------------------
+STREAM_CHANGES = ("$JS.EVENT.ADVISORY.STREAM.CREATED.*", "$JS.EVENT.ADVISORY.STREAM.UPDATED.*")
+
+
+# --- what nobody refuses: the hub hears a copy, to count what is none of ours -------------------------------------
+WITNESS = "witness"
+# nats-server 2.15 lets a leaf link publish these whatever its permissions say (leafMsgAllowed in leafnode.go).
+PASSED_BY_SERVER = ("$JS.ACK.>", "_R_.>", "_GR_.>")
+
+
+def witness(region: str) -> str:
+    """Prefix, at the hub, of the copies of what came over a region's links."""
+    return f"{WITNESS}.{region}"
+
+
+def link_events(region: str) -> list[str]:
+    """Where the hub's server tells, in its system account, of each link of a region that begins or ends."""
+    return [f"$SYS.ACCOUNT.{link_account(region)}.{what}" for what in ("CONNECT", "DISCONNECT")]
+
+
+def link_account(region: str) -> str:
+    """The hub's account in which the links of a region end."""
+    return f"{LINK_ACCOUNT_PREFIX}{region}"
 
 
 # --- streams and buckets that live at the hub only ----------------------------------------------------------------

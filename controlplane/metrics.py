@@ -22,6 +22,7 @@ class HubMetrics:
     states_refused: Counter
     state_refused_at: Gauge
     border_refusals: Counter
+    border_log_skipped: Counter
     alarm: Gauge
     replication_lag: Gauge
     replication_files: Gauge
@@ -56,8 +57,13 @@ class HubMetrics:
             ),
             border_refusals=Counter(
                 "borough_hub_border_refusals",
-                "Attempts that the hub's nats-server refused, by kind",
+                "Attempts refused at the hub, by kind",
                 ["kind"],
+                registry=registry,
+            ),
+            border_log_skipped=Counter(
+                "borough_hub_border_log_skipped_bytes",
+                "Bytes of the log of the hub's nats-server that were gone before they could be read",
                 registry=registry,
             ),
             alarm=Gauge("borough_hub_alarm", "1 while the alarm is raised", ["code"], registry=registry),

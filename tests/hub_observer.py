@@ -4,6 +4,7 @@ It hears more than the hub's services may: its user listens to `>` in CENTRAL an
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -12,9 +13,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
-from contract.subjects import ROLLUP_STREAM, STATE_STREAM, ack, health, ping, rollup
+from contract.nats_log import RefusalKind
+from contract.subjects import ROLLUP_STREAM, STATE_STREAM, WITNESS, ack, health, ping, rollup
 from contract.uplink_guard import check_ping
 from controlplane.fleet import validation as states
+from controlplane.fleet.passing import Passed, is_of_links, refusal_of, region_and_subject
 from controlplane.rollups import validation as rollups
 from provisioning.identity.names import ServiceRole
 from provisioning.nats.permissions import Border, Permissions
@@ -89,12 +92,14 @@ class Opened(Watched):
 
 @dataclass(slots=True)
 class Observer:
-    """Looks for a marker; `guarded` counts what the hub's services refuse and delete."""
+    """Looks for a marker; `guarded` counts what the hub's services refuse and delete, `witnessed` what they refuse of
+    what no server does."""
 
     network: Network
     central: Client
     heard: list[Msg] = field(default_factory=list)
     guarded: int = 0
+    witnessed: Counter[RefusalKind] = field(default_factory=Counter)
 
     @classmethod
     async def at(cls, network: Network) -> "Observer":
@@ -107,9 +112,14 @@ class Observer:
             await client.flush()
         return observer
 
+    def refused(self, kind: RefusalKind, region: str) -> None:
+        """The witness of the hub tells of what it refuses."""
+        assert region in (region.name for region in self.network.deployment.topology.regions)
+        self.witnessed[kind] += 1
+
     async def _hear(self, message: Msg) -> None:
-        # Its own questions are answered there.
-        if not message.subject.startswith(OWN_INBOX):
+        # Its own questions are answered there; what is witnessed is judged by the witness.
+        if not message.subject.startswith(OWN_INBOX) and not _is_judged(message):
             self.heard.append(message)
 
     async def ingest(self) -> None:
@@ -175,6 +185,16 @@ class Observer:
                     if marker in await answer.text():
                         places.append(f"monitor {page.split('?')[0]}")
         return places
+
+
+def _is_judged(message: Msg) -> bool:
+    """Whether it is a copy for the hub's witness, which refuses it, or, where readers judge the message itself, finds
+    nothing wrong with what they do not see."""
+    if not message.subject.startswith(f"{WITNESS}."):
+        return False
+    region, subject = region_and_subject(message.subject)
+    passed = Passed(region=region, subject=subject, reply=message.reply, headers=message.headers, payload=message.data)
+    return is_of_links(passed) or refusal_of(passed) is not None or _is_typed(subject)
 
 
 def _everything(message: Msg) -> str:

@@ -18,8 +18,19 @@ import nats
 from google.protobuf.message import Message
 from nats.aio.client import Client
 
+from contract.nats_log import RefusalKind
 from contract.streams import MAX_PAYLOAD_BYTES, mirrors
-from contract.subjects import ack, bundle, health, object_stream, ping, rollup, snapshot_bucket
+from contract.subjects import (
+    ack,
+    bundle,
+    health,
+    object_stream,
+    object_subjects,
+    ping,
+    replica_bucket,
+    rollup,
+    snapshot_bucket,
+)
 from contract.uplink_pb2 import Ack, Health, KnowledgeVersion, Rollup
 from provisioning.identity.names import HUB_SITE, ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore
@@ -32,6 +43,8 @@ HOME, NODE = "in-south", "in-south-1"
 ABROAD, FOREIGN_NODE = "eu-central", "eu-central-1"
 NOW_MS = 1_795_420_000_000
 TIMEOUT_S = 0.4
+# As long as a node may have two links, and until the hub looks again.
+BESIDE_S = 2.5
 
 
 class Outcome(StrEnum):
@@ -39,8 +52,8 @@ class Outcome(StrEnum):
 
     REFUSED = "refused"  # by a server, which says so in its log: counted and alarmed
     GUARDED = "guarded"  # allowed by subject, refused and deleted by the hub for what it is: counted there
-    # Goes nowhere without anybody refusing it, so that nobody counts it; each of these says why.
-    SILENT = "silent"
+    # Refused by no server and ends nowhere: counted by who watches, the hub what passes, the agents what stores.
+    WATCHED = "watched"
 
 
 @dataclass(slots=True)
@@ -87,6 +100,8 @@ class Way:
     site: str = HOME
     # Where the words may lie for a moment all the same: not with any service or store of the hub.
     remains: tuple[str, ...] = ()
+    # What it is counted as; any kind where a server refuses it.
+    kind: RefusalKind | None = None
 
 
 async def publish_with(port: int, context: ssl.SSLContext | None, subject: str, payload: bytes) -> None:
@@ -219,8 +234,8 @@ def _at_hub(*ways: Way) -> tuple[Way, ...]:
     return tuple(replace(way, site=HUB_SITE) for way in ways)
 
 
-def _silent(name: str, attempt: Try, why: str, remains: tuple[str, ...] = ()) -> Way:
-    return Way(name=name, outcome=Outcome.SILENT, attempt=attempt, why=why, remains=remains)
+def _watched(name: str, kind: RefusalKind, attempt: Try, why: str, remains: tuple[str, ...] = ()) -> Way:
+    return Way(name=name, outcome=Outcome.WATCHED, kind=kind, attempt=attempt, why=why, remains=remains)
 
 
 _MIRROR = mirrors(HOME)[0]
@@ -246,10 +261,10 @@ async def _republished_in_region(stage: Stage, marker: str) -> None:
         **_STREAM,
         "name": "ECHO",
         "subjects": ["words.>"],
-        "republish": {"src": "words.>", "dest": rollup(HOME, NODE)},
+        "republish": {"src": "words.>", "dest": f"up.{HOME}.>"},
     }
     await _request("agent", "$JS.API.STREAM.CREATE.ECHO", body)(stage, marker)
-    await _publish("calls", "words.said")(stage, marker)
+    await _publish("calls", f"words.rollup.{NODE}")(stage, marker)
 
 
 async def _mirrored_from_region(stage: Stage, marker: str) -> None:
@@ -301,6 +316,25 @@ async def _forged_header(stage: Stage, marker: str) -> None:
 async def _forged_reply(stage: Stage, marker: str) -> None:
     """The words are the subject to which an answer is wanted."""
     await stage.forge(message(ping(HOME, NODE), b"", reply=f"words.{marker}"))
+
+
+async def _forged_reset_reply(stage: Stage, marker: str) -> None:
+    await stage.forge(message(_MIRROR.reset_subject, b"", reply=f"words.{marker}"))
+
+
+def _forged_with_header(subject: str, name: str) -> Try:
+    async def attempt(stage: Stage, marker: str) -> None:
+        await stage.forge(message_with_header(subject, f"{name}: {marker}".encode(), b""))
+
+    return attempt
+
+
+async def _beside_the_node(stage: Stage, marker: str) -> None:
+    """A link of the node's name and certificate, beside its own, for as long as it takes to say something."""
+    lines = message(rollup(ABROAD, FOREIGN_NODE), marker.encode())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(stage.forge(lines, {"name": NODE, "cluster": "another"}))
+        await asyncio.sleep(BESIDE_S)
 
 
 async def _forged_queue(stage: Stage, marker: str) -> None:
@@ -371,13 +405,12 @@ async def _forged_server(stage: Stage, marker: str) -> None:
 _ANSWER = "the wall gives the answer a subject of its own; the server notes the other until an answer is due"
 # The server's table of answers it waits for; 10 s (provisioning/nats/render.py).
 _REMAINS = ("monitor accountz",)
-_NO_TLS = "nats-server takes what is no TLS for a probe of its port, closes and does not log it"
 _LOGGED = "refused and counted; the server's own log keeps up to 1 KiB of what was refused, and who came as what"
 _EVENT = f"$SYS.ACCOUNT.LINK_{HOME}"
 _NAMED = ("log", "monitor leafz", f"{_EVENT}.CONNECT", f"{_EVENT}.DISCONNECT")
-_OBEYS = "a real nats-server obeys the list that the hub sends it"
-_INTERNAL = "mirrors need it; it ends in the hub's server, heard and kept by nobody"
-_WALL = "passes the permissions of nats-server 2.15 and ends at the wall: nobody is in the link's account"
+_INTERNAL = "mirrors need the subject; it ends in the hub's server, which keeps nothing of it"
+_WALL = "passes the permissions of nats-server 2.15 and ends at the wall, where it is witnessed"
+_NO_STREAM = "a node's credentials may make streams, and no account leads out; every agent of the region looks at them"
 _LEAK: Json = {"name": "LEAK", "description": "{marker}"}
 _LEAK_TEXT = '{{"name":"LEAK","description":"{marker}"}}'
 _WITH_METADATA: Json = {"stream_name": _MIRROR.name, "config": {"metadata": {"x": "{marker}"}}}
@@ -389,6 +422,12 @@ _OF_HUB_STREAM: Json = {
     "name": "X",
     "description": "{marker}",
     "mirror": {"name": "ROLLUPS", "external": {"api": "$JS.hub.API", "deliver": "words"}},
+}
+_REPEATING_STORE: Json = {
+    "name": object_stream(replica_bucket(NODE)),
+    "subjects": object_subjects(replica_bucket(NODE)),
+    "storage": "memory",
+    "republish": {"src": ">", "dest": "words.>"},
 }
 _KV: Json = {"name": "KV_words", "subjects": ["$KV.words.>"], "metadata": {"x": "{marker}"}}
 _OBJECTS: Json = {"name": object_stream("words"), "metadata": {"x": "{marker}"}}
@@ -450,13 +489,15 @@ BORDER_WAYS: tuple[Way, ...] = (
     _refused("border: more than any message", _too_large),
     _guarded("border: a stream that repeats under another subject", _republished),
     _guarded("border: words in a ping", _publish("border", ping(HOME, NODE))),
-    _silent(
+    _watched(
         "border: the reset of a mirror",
+        RefusalKind.INTERNAL,
         _publish("border", _MIRROR.reset_subject, '{{"seq":1,"x":"{marker}"}}'),
         _INTERNAL,
     ),
-    _silent(
+    _watched(
         "border: words as the subject of the answer",
+        RefusalKind.ANSWER,
         _publish("border", ping(HOME, NODE), "", reply="words.{marker}"),
         _ANSWER,
         _REMAINS,
@@ -568,25 +609,26 @@ REGION_WAYS: tuple[Way, ...] = (
     _refused("litestream: a stream of its own", _request("litestream", "$JS.API.STREAM.CREATE.LEAK", _LEAK)),
     _refused("system: a rollup subject", _publish("system", rollup(HOME, NODE))),
     _refused("system: an event", _publish("system", "$SYS.ACCOUNT.{marker}.CONNECT")),
-    _silent(
-        "agent: a subject of the region",
-        _publish("agent", "words.{marker}"),
-        "it may speak inside its account, and the account leads nowhere",
+    _refused("agent: a subject of the region", _publish("agent", "words.{marker}")),
+    _refused("calls: a subject of the region", _publish("calls", "words.{marker}")),
+    _refused("calls: a stream of the region", _request("calls", "$JS.API.STREAM.CREATE.LEAK", _LEAK)),
+    _refused(
+        "agent: an update of a stream of the region",
+        _request("agent", "$JS.API.STREAM.UPDATE.KV_sync-locks", {"name": "KV_sync-locks", "description": "{marker}"}),
     ),
-    _silent(
-        "agent: a stream that mirrors to the border",
-        _republished_in_region,
-        "it repeats inside its account, and the account leads nowhere",
-    ),
-    _silent(
-        "agent and border: a source across accounts",
-        _mirrored_from_region,
-        "no account imports from the other, so the source has nobody to ask",
-    ),
-    _silent(
+    _watched("agent: a stream that mirrors to the border", RefusalKind.STREAM, _republished_in_region, _NO_STREAM),
+    _watched("agent and border: a source across accounts", RefusalKind.STREAM, _mirrored_from_region, _NO_STREAM),
+    _watched(
         "agent: a mirror of a hub stream",
+        RefusalKind.STREAM,
         _request("agent", "$JS.API.STREAM.CREATE.X", _OF_HUB_STREAM),
-        "the account has no link, so its request reaches nobody",
+        _NO_STREAM,
+    ),
+    _watched(
+        "agent: a store of records that repeats under another subject",
+        RefusalKind.STREAM,
+        _request("agent", f"$JS.API.STREAM.CREATE.{object_stream(replica_bucket(NODE))}", _REPEATING_STORE),
+        _NO_STREAM,
     ),
 )
 
@@ -612,15 +654,56 @@ FORGED_WAYS: tuple[Way, ...] = _at_hub(
     _refused("forged leaf: a header", _forged_header),
     _refused("forged leaf: words as the subject", _forged("words.{marker}"), _LOGGED, ("log",)),
     _refused("forged leaf: words as its name", _forged("words.said", name="{marker}"), _LOGGED, _NAMED),
-    _silent("forged leaf: a real server with other accounts and no deny lists", _forged_server, _OBEYS),
-    _silent("forged leaf: as an acknowledgement", _forged("$JS.ACK.ROLLUPS.words.1.1.1.1.1"), _WALL),
-    _silent("forged leaf: as a reply of a service", _forged("_R_.words.words"), _WALL),
-    _silent(
+    _watched(
+        "forged leaf: a real server with other accounts and no deny lists",
+        RefusalKind.IDENTITY,
+        _forged_server,
+        "a real nats-server obeys the list that the hub sends it; its name is not its certificate's",
+    ),
+    _watched(
+        "forged leaf: beside the node's own, under its name",
+        RefusalKind.IDENTITY,
+        _beside_the_node,
+        "its certificate and its name are right, so that the hub lets it in; but a node has one link",
+    ),
+    _watched(
+        "forged leaf: as an acknowledgement", RefusalKind.INTERNAL, _forged("$JS.ACK.ROLLUPS.words.1.1.1.1.1"), _WALL
+    ),
+    _watched("forged leaf: as a reply of a service", RefusalKind.INTERNAL, _forged("_R_.words.words"), _WALL),
+    _watched(
+        "forged leaf: an allowed subject, as if through a gateway",
+        RefusalKind.INTERNAL,
+        _forged(f"_GR_.abcdef.ghijkl.{ping(HOME, NODE)}"),
+        _WALL,
+    ),
+    _watched(
         "forged leaf: as the flow control of a mirror",
-        _forged(_MIRROR.flow_control_subject.replace("*", "words")),
+        RefusalKind.INTERNAL,
+        _forged(_MIRROR.flow_control_subject.replace("*", "word")),
         _INTERNAL,
     ),
-    _silent("forged leaf: words as the subject of the answer", _forged_reply, _ANSWER, _REMAINS),
+    _watched(
+        "forged leaf: words as the flow control's token",
+        RefusalKind.INTERNAL,
+        _forged(_MIRROR.flow_control_subject.replace("*", "{marker}"), ""),
+        _INTERNAL,
+    ),
+    _watched(
+        "forged leaf: words as the flow control's position",
+        RefusalKind.INTERNAL,
+        _forged_with_header(_MIRROR.flow_control_subject.replace("*", "word"), "Nats-Last-Stream"),
+        _INTERNAL,
+    ),
+    _watched(
+        "forged leaf: a header of a mirror's reset",
+        RefusalKind.INTERNAL,
+        _forged_with_header(_MIRROR.reset_subject, "X-Words"),
+        _INTERNAL,
+    ),
+    _watched("forged leaf: words as the subject of the answer", RefusalKind.ANSWER, _forged_reply, _ANSWER, _REMAINS),
+    _watched(
+        "forged leaf: words as the answer to a mirror's reset", RefusalKind.ANSWER, _forged_reset_reply, _INTERNAL
+    ),
     _refused("forged leaf: says it is the hub", _forged("words.said", hub=True)),
     _refused(
         "forged leaf: says it is the hub, an allowed kind of another region",
@@ -642,8 +725,8 @@ STRANGER_WAYS: tuple[Way, ...] = _at_hub(
     _refused("leaf certificate as a client of the hub", _visit("hub", HOME, NODE, ServiceRole.LEAF)),
     _refused("an expired certificate", _expired),
     _refused("a certificate of another authority", _another_authority),
-    _silent("no TLS, as a client", _plain_client, _NO_TLS),
-    _silent("no TLS, as a leaf", _plain_leaf, _NO_TLS),
+    replace(_refused("no TLS, as a client", _plain_client), kind=RefusalKind.PLAINTEXT),
+    replace(_refused("no TLS, as a leaf", _plain_leaf), kind=RefusalKind.PLAINTEXT),
     _refused("no certificate", _no_certificate),
 )
 

@@ -1,4 +1,4 @@
-"""Who was turned away at the hub's nats-server, and which links are of no region that the documents name.
+"""Who was turned away at the hub, and which links are of no region that the documents name.
 
 The server tells of refusals in its log only. Nothing of what was tried is kept (contract/nats_log.py drops it), and a
 link's name is shown only if it is a name.
@@ -14,9 +14,10 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from contract.nats_log import RefusalKind, refusal_of
+from contract.nats_log import RefusalKind, RefusalTally, refusal_of
 from contract.subjects import LINK_ACCOUNT_PREFIX
 from controlplane.erasing import name_or_nothing
+from controlplane.fleet.witness import LinkBook
 from controlplane.log_tail import LogTail
 from controlplane.metrics import HubMetrics
 
@@ -33,14 +34,16 @@ MINUTE_S = 60.0
 
 
 class BorderWatch:
-    """Counts what the log of the hub's nats-server tells of refusals; `run` until cancelled."""
+    """Counts refusals: what the log of the hub's nats-server tells, and what others tell `refused`; `run` until
+    cancelled."""
 
     def __init__(
         self, server_log: Path | None, metrics: HubMetrics, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._tail = LogTail(server_log, self._take) if server_log is not None else None
+        self._tail = LogTail(server_log, self._take, self._skipped) if server_log is not None else None
         self._metrics = metrics
         self._clock = clock
+        self._tally = RefusalTally()
         self._minutes: deque[tuple[float, Counter[RefusalKind]]] = deque()
         self._refused_at: float | None = None
         metrics.alarm.labels(BORDER_REFUSED).set(0)
@@ -49,12 +52,13 @@ class BorderWatch:
 
     async def run(self) -> None:
         """Follow the log; an alarm ends after ten quiet minutes."""
-        if self._tail is None:
-            return
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tail.run(), name="border:log")
+            if self._tail is not None:
+                tasks.create_task(self._tail.run(), name="border:log")
             while True:
                 await asyncio.sleep(LOOK_EVERY_S)
+                for kind, count in self._tally.due(self._clock()).items():
+                    _tell(kind, count)
                 if self._refused_at is not None and self._clock() - self._refused_at > QUIET_AFTER_S:
                     self._refused_at = None
                     self._metrics.alarm.labels(BORDER_REFUSED).set(0)
@@ -66,17 +70,32 @@ class BorderWatch:
             self._minutes.popleft()
         return sum((counts for _, counts in self._minutes), Counter[RefusalKind]())
 
-    def _take(self, line: str) -> None:
-        refusal = refusal_of(line)
-        if refusal is None:
-            return
+    def refused(self, kind: RefusalKind, region: str = "", connection: str = "") -> None:
+        """Somebody was turned away, by the server or by who watches what passes it."""
         now = self._refused_at = self._clock()
         if not self._minutes or now - self._minutes[-1][0] > MINUTE_S:
             self._minutes.append((now, Counter()))
-        self._minutes[-1][1][refusal.kind] += 1
-        log.warning("border_refused", kind=refusal.kind.value, connection=refusal.connection)
-        self._metrics.border_refusals.labels(refusal.kind.value).inc()
+        self._minutes[-1][1][kind] += 1
+        self._metrics.border_refusals.labels(kind.value).inc()
         self._metrics.alarm.labels(BORDER_REFUSED).set(1)
+        if count := self._tally.add(kind, now):
+            _tell(kind, count, region, connection)
+
+    def _skipped(self, skipped_bytes: int) -> None:
+        self._metrics.border_log_skipped.inc(skipped_bytes)
+        log.warning("border_log_skipped", skipped_bytes=skipped_bytes)
+        self._refused_at = self._clock()
+        self._metrics.alarm.labels(BORDER_REFUSED).set(1)
+
+    def _take(self, line: str) -> None:
+        refusal = refusal_of(line)
+        if refusal is not None:
+            self.refused(refusal.kind, connection=refusal.connection)
+
+
+def _tell(kind: RefusalKind, count: int, region: str = "", connection: str = "") -> None:
+    """`region` and `connection` are of the newest, where they are known."""
+    log.warning("border_refused", kind=kind.value, count=count, region=region, connection=connection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -90,10 +109,18 @@ class Link:
 class LinkWatch:
     """Compares the links of the hub's nats-server with the regions that have a document; `run` until cancelled."""
 
-    def __init__(self, monitor: str | None, regions: Callable[[], Collection[str]], metrics: HubMetrics) -> None:
+    def __init__(
+        self,
+        monitor: str | None,
+        regions: Callable[[], Collection[str]],
+        metrics: HubMetrics,
+        book: LinkBook | None = None,
+    ) -> None:
+        """`book` is told of all links that stand."""
         self._monitor = monitor
         self._regions = regions
         self._metrics = metrics
+        self._book = book
         self.unknown: tuple[Link, ...] = ()
         metrics.alarm.labels(LINK_UNKNOWN).set(0)
 
@@ -113,8 +140,11 @@ class LinkWatch:
 
     def compare(self, leafz: Mapping[str, object]) -> None:
         """Note which links of the server's answer are of no region, or of a server that has no proper name."""
-        leafs = leafz.get("leafs")
-        links = {_link(leaf) for leaf in leafs if isinstance(leaf, dict)} if isinstance(leafs, list) else set()
+        listed = leafz.get("leafs")
+        leafs = [leaf for leaf in listed if isinstance(leaf, dict)] if isinstance(listed, list) else []
+        links = {_link(leaf) for leaf in leafs}
+        if self._book is not None:
+            self._book.take([_standing(leaf) for leaf in leafs], time.monotonic())
         known = set(self._regions())
         unknown = tuple(sorted(link for link in links if link.region not in known or not link.node))
         if unknown != self.unknown:
@@ -126,3 +156,8 @@ class LinkWatch:
 def _link(leaf: Mapping[str, object]) -> Link:
     region = str(leaf.get("account", "")).removeprefix(LINK_ACCOUNT_PREFIX)
     return Link(region=name_or_nothing(region), node=name_or_nothing(str(leaf.get("name", ""))))
+
+
+def _standing(leaf: Mapping[str, object]) -> tuple[tuple[str, str], int]:
+    link, number = _link(leaf), leaf.get("id")
+    return (link.region, link.node), number if isinstance(number, int) else 0

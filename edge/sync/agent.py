@@ -39,6 +39,7 @@ from edge.sync.rollout import Rollout
 from edge.sync.rollups import CutSources, Ledger, RollupShipping
 from edge.sync.settings import SyncSettings
 from edge.sync.slots import SlotWatch
+from edge.sync.stream_watch import StreamWatch
 from edge.sync.uplink import Uplink
 from edge.sync.verification import TrustedKeys
 from edge.sync.watch import Backoff, HubWatch, WatchedStream
@@ -161,8 +162,7 @@ class _Agent:
         self._uplink = Uplink(self._links.border, node.region, node.name)
         self._slots = SlotWatch(settings.slots, folder.running)
         self._shipping: RollupShipping | None = None
-        log_file = settings.nats.server_log
-        self._border_alarm = BorderAlarm(log_file, self.alarms, self.metrics) if log_file is not None else None
+        self._border_alarm = BorderAlarm(settings.nats.server_log, self.alarms, self.metrics)
 
     def status(self) -> str:
         """One line for operators: what runs, and what is wrong."""
@@ -187,13 +187,23 @@ class _Agent:
             ("rollups:send", shipping.send()),
             ("disk", self.disk.run()),
             ("certificates", self._certificates.run()),
+            ("border", self._border_alarm.run()),
         ]
-        if self._border_alarm is not None:
-            tasks.append(("border", self._border_alarm.run()))
+        if settings.nats.agent is not None and settings.nats.border is not None:
+            tasks.append(("streams", self._stream_watch().run()))
         if settings.replication is not None:
             watch = watch_replication(settings, settings.replication, self._folder, self._links.agent, self.alarms)
             tasks.append(("replication", watch))
         return tasks
+
+    def _stream_watch(self) -> StreamWatch:
+        links = self._links
+        return StreamWatch(
+            region=self._settings.node.region,
+            agent=links.agent,
+            border=links.border,
+            refused=self._border_alarm.refused,
+        )
 
     def _cut_sources(self) -> CutSources:
         return CutSources(
@@ -241,7 +251,7 @@ class _Agent:
             node_alarms=self.alarms,
             metrics=self.metrics,
             rollups_waiting=lambda: self._shipping.waiting if self._shipping is not None else 0,
-            border_refusals=lambda: self._border_alarm.total if self._border_alarm is not None else 0,
+            border_refusals=lambda: self._border_alarm.total,
         )
 
 

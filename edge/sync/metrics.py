@@ -22,6 +22,7 @@ class SyncMetrics:
     rollups_waiting: Gauge
     rollups_sent: Counter
     border_refusals: Counter
+    border_log_skipped: Counter
 
     @classmethod
     def create(cls) -> Self:
@@ -48,6 +49,11 @@ class SyncMetrics:
             ),
             border_refusals=Counter(
                 "borough_border_refusals", "Attempts refused at the border", ("kind",), registry=registry
+            ),
+            border_log_skipped=Counter(
+                "borough_border_log_skipped_bytes",
+                "Bytes of the log of the node's nats-server that were gone before they could be read",
+                registry=registry,
             ),
             rollups_sent=Counter("borough_rollups_sent", "Rollups that the hub has stored", registry=registry),
         )

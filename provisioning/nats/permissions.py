@@ -3,8 +3,11 @@
 Theory. A region's words are in its REGION account, which is bound to nothing outside. Its BORDER account holds only
 what may cross; the leaf link is bound to it. At the hub every region's links end in an account of their own,
 LINK_<region>, behind a wall: only the imports below lead from there into CENTRAL. The wall is needed beside the
-permissions: what a forged leaf sends to `$JS.ACK.>` or `_R_.>` passes the permission check of nats-server 2.15
-(leafMsgAllowed in leafnode.go), and `$MQTT.>` passes an allow-list; in LINK_<region> nobody listens there.
+permissions: what a forged leaf sends to `$JS.ACK.>`, `_R_.>` or `_GR_.>` passes the permission check of nats-server
+2.15 (leafMsgAllowed in leafnode.go), and `$MQTT.>` passes an allow-list; in LINK_<region> none of it means anything.
+
+What no server refuses is witnessed: the hub's services hear a copy of it under `witness.<region>.`, judge it, count
+what is none of ours, and keep nothing (controlplane/fleet/witness.py). No stream of the hub stores that subject.
 
 What goes up, refused at each step if it is anything else:
 
@@ -18,12 +21,17 @@ from dataclasses import dataclass
 
 from contract.streams import MIRROR_REPLIES, MirrorSpec, mirrors
 from contract.subjects import (
-    HUB_DOMAIN,
     HUB_REPLICA_BUCKET,
+    LOCK_BUCKET,
+    PASSED_BY_SERVER,
+    RECENT_CALLERS_BUCKET,
+    STREAM_CHANGES,
+    WITNESS,
     ack,
     health,
     inbox,
     inboxes,
+    key_value_subject,
     object_stream,
     ping,
     rollup,
@@ -40,6 +48,7 @@ _NEVER_UP = (
     "$SYS.>",
     "$MQTT.>",
     "_R_.>",
+    "_GR_.>",
     "down.>",
     "mirror.>",
 )
@@ -65,11 +74,6 @@ class Opening:
     subject: str
     # What the link's side calls it, where that is not the same.
     local: str = ""
-
-
-def link_account(region: str) -> str:
-    """The hub's account in which the links of a region end."""
-    return f"LINK_{region}"
 
 
 def _up(region: str, node: str) -> list[str]:
@@ -103,6 +107,17 @@ def wall(region: str) -> list[Opening]:
     return openings
 
 
+def witnessed(region: str) -> list[str]:
+    """What may come out of a region's links unrefused: the hub's services hear a copy of it."""
+    specs = mirrors(region)
+    return [
+        *PASSED_BY_SERVER,
+        *_up(region, "*"),
+        *(spec.reset_subject for spec in specs),
+        *(spec.flow_control_subject for spec in specs),
+    ]
+
+
 def border(node: Node) -> Permissions:
     """The node agent's connection to the border."""
     specs = mirrors(node.region)
@@ -117,7 +132,7 @@ def border(node: Node) -> Permissions:
             "$JS.API.INFO",
             "$JS.API.STREAM.NAMES",
         ],
-        subscribe=[f"{inbox(node.region, node.name)}.>"],
+        subscribe=[f"{inbox(node.region, node.name)}.>", *STREAM_CHANGES],
     )
 
 
@@ -180,32 +195,36 @@ def controlplane() -> Permissions:
     """The hub's services. What they may hear leaves out the inside of mirrors (`$JS.FC.>`, `$JS.API.>`)."""
     return Permissions(
         publish=["$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$O.>", "_INBOX.>", "_R_.>", "down.>"],
-        subscribe=["up.>", "_INBOX.>"],
+        subscribe=["up.>", "_INBOX.>", f"{WITNESS}.>"],
     )
-
-
-# Inside a region these lead nowhere; who tries them is counted all the same.
-_TRIPWIRES = ("up.>", "down.>", "mirror.>", "link.>", f"$JS.{HUB_DOMAIN}.>")
 
 
 def agent() -> Permissions:
-    """The node agent inside its region."""
-    return Permissions(publish=[">"], publish_deny=_TRIPWIRES, subscribe=[">"])
+    """The node agent, and the replication service, inside their region: the buckets of the region and their streams.
+
+    The name of a stream is one token, so any may be made: who makes one that is none of ours is seen by every agent of
+    the region (edge/sync/stream_watch.py).
+    """
+    return Permissions(
+        publish=[
+            *(key_value_subject(bucket, ">") for bucket in (LOCK_BUCKET, RECENT_CALLERS_BUCKET)),
+            "$O.>",
+            *(f"$JS.API.STREAM.{verb}.*" for verb in ("CREATE", "INFO", "PURGE", "DELETE", "MSG.GET")),
+            "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.LIST",
+            "$JS.API.DIRECT.GET.>",
+            *(f"$JS.API.CONSUMER.{verb}.>" for verb in ("CREATE", "INFO", "DELETE", "MSG.NEXT")),
+            "$JS.API.INFO",
+            "$JS.ACK.>",
+            "$JS.FC.>",
+        ],
+        subscribe=["_INBOX.>", *STREAM_CHANGES],
+    )
 
 
 def calls() -> Permissions:
-    """A call worker inside its region: it cannot destroy what others keep there."""
-    return Permissions(
-        publish=[">"],
-        publish_deny=[
-            *_TRIPWIRES,
-            "$O.>",
-            "$JS.API.STREAM.DELETE.>",
-            "$JS.API.STREAM.PURGE.>",
-            "$JS.API.STREAM.UPDATE.>",
-        ],
-        subscribe=[">"],
-    )
+    """A call worker needs nothing of NATS: its certificate is known, and whatever it says is refused and counted."""
+    return Permissions(publish=[], publish_deny=[">"], subscribe=["_INBOX.>"])
 
 
 def system() -> Permissions:
@@ -230,6 +249,9 @@ class Border:
     at the hub with more than the hub's services may."""
 
     has_wall = True
+
+    def witnessed(self, region: str) -> list[str]:
+        return witnessed(region)
 
     def controlplane(self) -> Permissions:
         return controlplane()

@@ -17,7 +17,7 @@ from contract.subjects import (
     REGION_ACCOUNT,
     SYSTEM_ACCOUNT,
     link_account,
-    link_opened,
+    link_events,
     witness,
 )
 from provisioning.identity.names import ServiceName, ServiceRole
@@ -86,7 +86,7 @@ def render_hub(topology: Topology, credentials: Credentials, files: Files, borde
     accounts: dict[str, Value] = {
         SYSTEM_ACCOUNT: {
             "users": [NOBODY, *_users(credentials, hub.service(ServiceRole.SYSTEM), border.hub_system())],
-            "exports": [_witnessed_export(link_opened(region.name)) for region in topology.regions],
+            "exports": [_witnessed_export(event) for region in topology.regions for event in link_events(region.name)],
         },
         HUB_ACCOUNT: {
             "jetstream": "enabled",
@@ -108,6 +108,8 @@ def render_hub(topology: Topology, credentials: Credentials, files: Files, borde
     return _text(
         {
             **_common(hub, files),
+            # Who comes without TLS is told of at this level only.
+            "debug": True,
             "tls": tls,
             "jetstream": _jetstream(files, HUB_DOMAIN),
             # Nodes know the hub's address; they need not be told of others.
@@ -254,9 +256,10 @@ def _witnessed_export(subject: str) -> dict[str, Value]:
 
 def _witnessed_imports(region: Region, border: Border) -> list[dict[str, Value]]:
     heard = [(link_account(region.name), subject) for subject in border.witnessed(region.name)]
+    told = [(SYSTEM_ACCOUNT, subject) for subject in link_events(region.name)]
     return [
         {"stream": {"account": account, "subject": subject}, "prefix": witness(region.name)}
-        for account, subject in [*heard, (SYSTEM_ACCOUNT, link_opened(region.name))]
+        for account, subject in heard + told
     ]
 
 

@@ -5,7 +5,8 @@ import contextlib
 import secrets
 import ssl
 import string
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,18 @@ from pathlib import Path
 import nats.errors
 import nats.js.errors
 
+from contract.nats_log import RefusalKind
+from contract.subjects import inbox
+from controlplane.fleet.border import LinkWatch
+from controlplane.fleet.witness import Witness
+from controlplane.metrics import HubMetrics
 from edge.sync.border import BorderWatch
+from edge.sync.connection import NatsLink
+from edge.sync.settings import CertificateSection, NatsSection
+from edge.sync.stream_watch import StreamWatch
 from provisioning.identity.names import HUB_SITE, ServiceRole
 from provisioning.nats.permissions import Border
+from provisioning.nats.topology import Node
 from tests.hub_observer import Observer, Opened, Watched, is_internal
 from tests.leak_ways import ABROAD, ALL_WAYS, HOME, NODE, Outcome, Stage, Way, said_well
 from tests.nats_network import Network, nats_network
@@ -40,8 +50,9 @@ class Result:
 
     way: Way
     places: Sequence[str]
-    refusals: int
+    refused: Counter[RefusalKind]
     guarded: int
+    watched: Counter[RefusalKind]
 
     @property
     def is_leak(self) -> bool:
@@ -50,9 +61,10 @@ class Result:
 
     @property
     def is_counted(self) -> bool:
-        return self.way.outcome is Outcome.SILENT or bool(
-            self.refusals if self.way.outcome is Outcome.REFUSED else self.guarded
-        )
+        """Whether somebody who counts refused it, as what it is."""
+        if self.way.outcome is Outcome.GUARDED:
+            return self.guarded > 0
+        return _is_counted(self.way, self.refused if self.way.outcome is Outcome.REFUSED else self.watched)
 
 
 @dataclass(slots=True)
@@ -62,10 +74,15 @@ class Battery:
     stage: Stage
     observer: Observer
     watches: Mapping[str, BorderWatch]
+    # What the agents of the region refuse of its streams.
+    streams: Counter[RefusalKind]
 
-    def refusals(self, site: str) -> int:
+    def refused(self, site: str) -> Counter[RefusalKind]:
         self.watches[site].look()
-        return self.watches[site].total
+        return self.watches[site].refused.copy()
+
+    def watched(self) -> Counter[RefusalKind]:
+        return self.streams + self.observer.witnessed
 
     async def run(self, ways: Sequence[Way], *, opened: bool = False) -> list[Result]:
         return [await self._try(way, opened=opened) for way in ways]
@@ -73,12 +90,15 @@ class Battery:
     async def _try(self, way: Way, *, opened: bool) -> Result:
         # Letters only: a way must not be found by digits that it does not have.
         marker = "leak" + "".join(secrets.choice(string.ascii_lowercase) for _ in range(16))
-        before, guarded = self.refusals(way.site), self.observer.guarded
+        guarded, refused, watched = self.observer.guarded, self.refused(way.site), self.watched()
         with contextlib.suppress(*FAILURES):
             async with asyncio.timeout(10):
                 await way.attempt(self.stage, marker)
-        if way.outcome is Outcome.REFUSED and not opened:
-            await self._until_counted(way.site, before)
+        if way.outcome is not Outcome.GUARDED and not opened:
+            if way.outcome is Outcome.REFUSED:
+                await self._until_counted(way, refused, lambda: self.refused(way.site))
+            else:
+                await self._until_counted(way, watched, self.watched)
         else:
             await asyncio.sleep(ARRIVES_WITHIN_S)
         if way.outcome is Outcome.GUARDED:
@@ -86,14 +106,24 @@ class Battery:
             await self.observer.ingest()
         places = await self.observer.finds(marker)
         return Result(
-            way=way, places=places, refusals=self.refusals(way.site) - before, guarded=self.observer.guarded - guarded
+            way=way,
+            places=places,
+            refused=self.refused(way.site) - refused,
+            guarded=self.observer.guarded - guarded,
+            watched=self.watched() - watched,
         )
 
-    async def _until_counted(self, site: str, before: int) -> None:
+    async def _until_counted(
+        self, way: Way, before: Counter[RefusalKind], counted: Callable[[], Counter[RefusalKind]]
+    ) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COUNTED_WITHIN_S):
-                while self.refusals(site) == before:
+                while not _is_counted(way, counted() - before):
                     await asyncio.sleep(0.02)
+
+
+def _is_counted(way: Way, more: Counter[RefusalKind]) -> bool:
+    return more.total() > 0 if way.kind is None else more[way.kind] > 0
 
 
 async def _nothing(stage: Stage, marker: str) -> None:
@@ -114,12 +144,38 @@ async def battery(root: Path, border: Border, *, with_mirrors: bool = True) -> A
             litestream=await network.connect(node, ServiceRole.LITESTREAM),
             system=await network.connect(node, ServiceRole.SYSTEM),
         )
-        watches = _watches(network)
-        try:
-            yield Battery(stage=stage, observer=await Observer.at(network), watches=watches)
-        finally:
-            for watch in watches.values():
-                watch.close()
+        watches, observer, streams = _watches(network), await Observer.at(network), Counter[RefusalKind]()
+        central = await network.connect(network.hub, ServiceRole.CONTROLPLANE)
+        async with asyncio.TaskGroup() as tasks:
+            agent, border_link = (_link(network, node, role) for role in (ServiceRole.AGENT, ServiceRole.BORDER))
+            looking = StreamWatch(
+                region=HOME, agent=agent, border=border_link, refused=lambda kind: streams.update([kind])
+            )
+            witness = Witness(nats=central, refused=observer.refused)
+            monitor = f"http://127.0.0.1:{network.hub.monitor_port}"
+            links = LinkWatch(monitor, lambda: (HOME, ABROAD), HubMetrics.create(), witness.links)
+            works = (witness, links, looking, agent, border_link)
+            running = [tasks.create_task(work.run()) for work in works]
+            await agent.ready()
+            await border_link.ready()
+            await central.flush()
+            try:
+                yield Battery(stage=stage, observer=observer, watches=watches, streams=streams)
+            finally:
+                for task in running:
+                    task.cancel()
+                for watch in watches.values():
+                    watch.close()
+
+
+def _link(network: Network, node: Node, role: ServiceRole) -> NatsLink:
+    """A connection as the node agent has it."""
+    store, name = network.deployment.identities, node.service(role)
+    certificate = CertificateSection(certificate=store.certificate_file(name), key=store.key_file(name))
+    url = f"tls://127.0.0.1:{node.client_port}"
+    settings = NatsSection(urls=(url,), ca=store.authority_file)
+    prefix = inbox(node.region, node.name) if role is ServiceRole.BORDER else "_INBOX"
+    return NatsLink(str(role), settings, certificate, inbox_prefix=prefix)
 
 
 def _watches(network: Network) -> dict[str, BorderWatch]:
@@ -138,7 +194,7 @@ async def test_no_way_out_of_a_region_works_and_every_attempt_is_counted(tmp_pat
             stored = await tried.stage.border.jetstream().publish(subject, said.SerializeToString(), timeout=5)
             assert stored.domain == "hub"
         await tried.observer.ingest()
-        assert tried.observer.guarded == 0
+        assert (tried.observer.guarded, tried.watched()) == (0, {})
         assert await tried.observer.finds(NODE)
         results = await tried.run(ALL_WAYS)
         # Nobody goes on trying: what was counted for a way was this way's.
@@ -147,8 +203,8 @@ async def test_no_way_out_of_a_region_works_and_every_attempt_is_counted(tmp_pat
     assert {result.way.name: result.places for result in results if result.is_leak} == {}
     assert [result.way.name for result in results if not result.is_counted] == []
     assert [result.way.site for result in idle if result.is_counted] == []
-    # Those that nobody counts are known, and each says why.
-    assert all(result.way.why for result in results if result.way.outcome is Outcome.SILENT)
+    # Those that no server refuses each say why.
+    assert all(result.way.why for result in results if result.way.outcome is Outcome.WATCHED)
 
 
 async def test_the_battery_sees_leaks_where_the_border_is_opened(tmp_path: Path) -> None:
