@@ -15,6 +15,7 @@ from contract.admin_pb2_grpc import (
     add_FleetServicer_to_server,
     add_KnowledgeServicer_to_server,
     add_MetricsServicer_to_server,
+    add_NodeTokensServicer_to_server,
 )
 from contract.litestream_config import RECORDS_PACE, NatsAccess
 from controlplane.admin.audit_service import AuditService
@@ -23,17 +24,24 @@ from controlplane.admin.server import RunningServer
 from controlplane.audit import DATABASE_RESTORED, LEASE_TAKEN, AuditLog
 from controlplane.beats import Beats
 from controlplane.bundles.publishing import BundlePublisher
+from controlplane.bundles.regions import RegionBundles, no_rosters
 from controlplane.bus import Bus
 from controlplane.database import HubDatabase
 from controlplane.documents.application import Documents
 from controlplane.documents.catalogue import Catalogue
 from controlplane.documents.judgement import pack_judge
 from controlplane.documents.service import DocumentsService
+from controlplane.enrolment.composition import Enrolled, EnrolmentParts, enrolment_parts, open_ports, rosters_of
+from controlplane.enrolment.metrics import EnrolmentMetrics
+from controlplane.enrolment.rosters import Rosters
+from controlplane.enrolment.token_service import NodeTokensService
 from controlplane.errors import NatsUnavailableError, StreamRefusedError
 from controlplane.fleet.border import BorderWatch, LinkWatch
+from controlplane.fleet.cordoning import Cordoning
 from controlplane.fleet.listening import FleetListener
 from controlplane.fleet.service import FleetService
 from controlplane.fleet.states import FleetStates
+from controlplane.fleet.witness import Witness
 from controlplane.knowledge.embedding import InferenceEmbedder
 from controlplane.knowledge.library import KnowledgeLibrary
 from controlplane.knowledge.publishing import KnowledgePublisher
@@ -50,6 +58,7 @@ from controlplane.rollups.service import MetricsService
 from controlplane.settings import HubSettings, ReplicationSection
 from controlplane.signing import Signer
 from controlplane.streams import ensure_streams
+from controlplane.supervision import Supervision
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +83,10 @@ class Instance:
     server: RunningServer
     metrics: HubMetrics
     rollup_metrics: RollupMetrics
+    enrolment_metrics: EnrolmentMetrics
     border: BorderWatch
+    witness: Witness
+    supervision: Supervision
     stop: asyncio.Event
 
 
@@ -85,6 +97,9 @@ class _Store:
     database: HubDatabase
     audit: AuditLog
     catalogue: Catalogue
+    # None where the hub enrols nobody.
+    rosters: Rosters | None
+    bundles: RegionBundles
 
 
 async def be_active(instance: Instance) -> None:
@@ -99,7 +114,9 @@ async def be_active(instance: Instance) -> None:
         bundles = _publisher(instance, store)
         collector = HandlerCollector()
         _serve_documents(instance, store, bundles, collector)
-        listener = _serve_fleet(instance, store, collector, tasks)
+        enrolment = await _enrol(instance, store, bundles, stack)
+        listener = _serve_fleet(instance, store, enrolment, collector, tasks)
+        add_NodeTokensServicer_to_server(NodeTokensService(enrolment.desk if enrolment else None), collector)
         add_AuditServicer_to_server(AuditService(store.audit), collector)
         await _serve_knowledge(instance, store, collector, stack, tasks)
         instance.bus.on_reconnect[:] = [listener.reconnected, bundles.prepare_again]
@@ -115,7 +132,9 @@ async def be_active(instance: Instance) -> None:
         if keeper is not None:
             await keeper.settle(REPLICATED_AT_START_S)
         _open_gate(instance, Services(handlers=collector.handlers, audit=store.audit), stack)
+        await _let_nodes_in(instance, enrolment, stack, tasks)
         log.info("hub_active", regions=len(store.catalogue.regions()))
+        instance.supervision.ready()
         await instance.stop.wait()
         log.info("hub_draining")
         await instance.server.drain(instance.settings.hub.drain_s)
@@ -179,7 +198,14 @@ async def _open_store(instance: Instance, stack: AsyncExitStack, *, is_restored:
     database = await stack.enter_async_context(
         HubDatabase(section.path, is_replicated=is_replicated, may_write=instance.lease.check)
     )
-    store = _Store(database=database, audit=AuditLog(database), catalogue=Catalogue(database))
+    rosters = rosters_of(instance.settings)
+    store = _Store(
+        database=database,
+        audit=AuditLog(database),
+        catalogue=Catalogue(database),
+        rosters=rosters,
+        bundles=RegionBundles(instance.signer, rosters.read if rosters is not None else no_rosters),
+    )
     await store.catalogue.refresh()
     try:
         await ensure_streams(instance.bus.client, store.catalogue.regions())
@@ -199,7 +225,7 @@ def _publisher(instance: Instance, store: _Store) -> BundlePublisher:
     return BundlePublisher(
         store.database,
         instance.bus.client.jetstream(),
-        instance.signer,
+        store.bundles,
         instance.lease,
         metrics=instance.metrics,
         prepare=prepare,
@@ -220,15 +246,52 @@ def _serve_documents(instance: Instance, store: _Store, bundles: BundlePublisher
                 bundles.prepare_again()
         bundles.wake()
 
-    documents = Documents(store.database, instance.signer, pack_judge(), committed)
+    documents = Documents(store.database, store.bundles, pack_judge(), committed)
     add_DocumentsServicer_to_server(DocumentsService(documents), collector)
 
 
-def _serve_fleet(instance: Instance, store: _Store, collector: HandlerCollector, tasks: _Tasks) -> FleetListener:
+async def _enrol(
+    instance: Instance, store: _Store, bundles: BundlePublisher, stack: AsyncExitStack
+) -> EnrolmentParts | None:
+    section = instance.settings.enrolment
+    if section is None or store.rosters is None:
+        log.info("nodes_not_enrolled", reason="hub.toml has no [enrolment] section")
+        return None
+    hub = Enrolled(
+        database=store.database,
+        audit=store.audit,
+        rosters=store.rosters,
+        bundles=store.bundles,
+        regions=store.catalogue.regions,
+        published=bundles.wake,
+        metrics=instance.enrolment_metrics,
+    )
+    return await stack.enter_async_context(enrolment_parts(section, instance.settings.admin.authority, hub))
+
+
+async def _let_nodes_in(
+    instance: Instance, enrolment: EnrolmentParts | None, stack: AsyncExitStack, tasks: _Tasks
+) -> None:
+    section = instance.settings.enrolment
+    if section is not None and enrolment is not None:
+        tasks.start(enrolment.members.run(), "members")
+        await open_ports(section, instance.settings.admin, enrolment.door, stack)
+
+
+def _serve_fleet(
+    instance: Instance, store: _Store, enrolment: EnrolmentParts | None, collector: HandlerCollector, tasks: _Tasks
+) -> FleetListener:
     states = FleetStates(health_period_s=instance.settings.fleet.health_period_s)
-    links = LinkWatch(instance.settings.nats.monitor, store.catalogue.regions, instance.metrics)
+    links = LinkWatch(instance.settings.nats.monitor, store.catalogue.regions, instance.metrics, instance.witness.links)
     tasks.start(links.run(), "links")
-    service = FleetService(store.database, store.catalogue, states, instance.border, links)
+    service = FleetService(
+        store.database,
+        store.catalogue,
+        states,
+        instance.border,
+        links,
+        Cordoning(store.database, enrolment.authority, enrolment.members, states) if enrolment is not None else None,
+    )
     add_FleetServicer_to_server(service, collector)
     return FleetListener(instance.bus.client, states, store.catalogue, instance.metrics)
 

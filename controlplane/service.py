@@ -1,7 +1,8 @@
 """The hub, put together: what every instance has, whether it is active or waits.
 
 Start order: NATS, metrics, admin API (which refuses), lease; then, with the lease, the part in `active`. Losing the
-lease ends that part at once and the instance waits for the lease again. At SIGTERM the active instance lets requests
+lease ends that part at once and the instance waits for the lease again. For systemd an instance is ready that is
+active, or stands by for another that is. At SIGTERM the active instance lets requests
 end, empties its outbox, and gives the lease back. A second signal ends at once.
 """
 
@@ -17,13 +18,16 @@ from controlplane.admin.gate import Gate
 from controlplane.admin.revocation import RevocationList
 from controlplane.admin.server import AdminAddress, admin_server
 from controlplane.bus import open_bus
+from controlplane.enrolment.metrics import EnrolmentMetrics
 from controlplane.errors import LeaseLostError
 from controlplane.fleet.border import BorderWatch
+from controlplane.fleet.witness import Witness
 from controlplane.lease import Holder, Lease
 from controlplane.metrics import HubMetrics, metrics_server
 from controlplane.rollups.metrics import RollupMetrics
 from controlplane.settings import AdminSection, HubSettings
 from controlplane.signing import Signer
+from controlplane.supervision import Supervision
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +38,18 @@ async def serve(settings: HubSettings) -> None:
     signer = Signer.from_file(settings.signing.key_file)
     metrics = HubMetrics.create()
     rollup_metrics = RollupMetrics.create(metrics.registry)
+    enrolment_metrics = EnrolmentMetrics.create(metrics.registry)
     async with AsyncExitStack() as stack:
+        supervision = stack.enter_context(Supervision(describe=lambda: _status(gate, lease)))
+        supervision.starting("waits for NATS")
         bus = await stack.enter_async_context(open_bus(settings.nats))
-        lease = Lease(bus.client.jetstream(), _holder(settings), ttl_s=settings.lease.ttl_s)
+        supervision.starting("waits for the lease")
+        lease = Lease(
+            bus.client.jetstream(),
+            _holder(settings),
+            ttl_s=settings.lease.ttl_s,
+            stand_by=lambda _: supervision.ready(),
+        )
         stack.push_async_callback(lease.release)
         gate = Gate(
             RevocationList(settings.admin.revoked_file),
@@ -50,6 +63,8 @@ async def serve(settings: HubSettings) -> None:
         border = BorderWatch(settings.nats.server_log, metrics)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(border.run(), name="hub:border").cancel)
+        witness = Witness(nats=bus.client, refused=border.refused)
+        stack.callback(tasks.create_task(witness.run(), name="hub:witness").cancel)
         instance = Instance(
             settings=settings,
             signer=signer,
@@ -59,7 +74,10 @@ async def serve(settings: HubSettings) -> None:
             server=server,
             metrics=metrics,
             rollup_metrics=rollup_metrics,
+            enrolment_metrics=enrolment_metrics,
             border=border,
+            witness=witness,
+            supervision=supervision,
             stop=stop,
         )
         while await _acquired(lease, stop):
@@ -67,6 +85,7 @@ async def serve(settings: HubSettings) -> None:
                 await be_active(instance)
             except* LeaseLostError:
                 log.warning("lease_lost")
+        supervision.stopping("gives the lease back")
 
 
 async def _acquired(lease: Lease, stop: asyncio.Event) -> bool:
@@ -80,6 +99,10 @@ async def _acquired(lease: Lease, stop: asyncio.Event) -> bool:
         acquiring.cancel()
         stopping.cancel()
     return lease.is_held and not stop.is_set()
+
+
+def _status(gate: Gate, lease: Lease) -> str:
+    return "active" if gate.is_open else f"stands by; active is {_told(lease.active)}"
 
 
 def _told(active: Holder | None) -> str:

@@ -97,6 +97,23 @@ class ReplicationSection(Section):
     bucket_limit_bytes: Annotated[int, Field(ge=1024**2)] = 8 * 1024**3
 
 
+class EnrolmentSection(Section):
+    """Where nodes get their certificates. TLS is that of [admin]; `address` is where nodes reach this hub."""
+
+    # Of borough-authority, which has the key.
+    authority_socket: Path
+    address: str = Field(min_length=1)
+    leaf_port: Port = 7422
+    client_port: Port = 4222
+    host: str = "127.0.0.1"
+    # Without a client certificate, and with one.
+    port: Port = 7444
+    renewal_port: Port = 7445
+    # A source that failed so often within this time is refused.
+    failures_allowed: Annotated[int, Field(ge=1, le=1_000)] = 10
+    failures_within_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
+
+
 class HubSettings(Section):
     """All of `hub.toml`."""
 
@@ -110,6 +127,7 @@ class HubSettings(Section):
     metrics: MetricsSection = MetricsSection()
     inference: InferenceSection | None = None
     replication: ReplicationSection | None = None
+    enrolment: EnrolmentSection | None = None
 
 
 def load_settings(path: Path) -> HubSettings:

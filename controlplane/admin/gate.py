@@ -12,8 +12,9 @@ import grpc
 import structlog
 
 from contract.admin_pb2 import ApplyRequest, RollbackRequest
-from contract.errors import Blame, BoroughError
+from contract.errors import BoroughError
 from controlplane.admin.callers import CallContext, Caller, caller_of
+from controlplane.admin.refusals import INTERNAL, INTERNAL_CODE, refusal_of
 from controlplane.admin.revocation import RevocationList
 from controlplane.audit import AuditLog
 from controlplane.errors import CallerError, ControlPlaneError, RevokedCallerError, StandbyError
@@ -24,11 +25,8 @@ SERVICE_PREFIX = "borough.admin.v1."
 MUTATIONS = frozenset({
     "Documents.Apply", "Documents.Rollback", "Documents.Delete",
     "Knowledge.Build", "Knowledge.Publish", "Knowledge.Rollback",
+    "Fleet.SetState", "NodeTokens.Create", "NodeTokens.Revoke",
 })  # fmt: skip
-BY_BLAME = {Blame.OPERATOR: "INVALID_ARGUMENT", Blame.REMOTE: "UNAVAILABLE", Blame.LOCAL: "INTERNAL"}
-# All metadata of an answer must fit into 8 kB.
-MESSAGE_CHARACTERS = 5_000
-INTERNAL_CODE = "hub.internal"
 
 Behaviour = Callable[[object, "AnswerContext"], Awaitable[object]]
 
@@ -128,9 +126,7 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
             except Exception:  # our bug: the client learns no more than that; the log has the traceback
                 log.exception("admin_request_failed", method=name)
                 self._count_refused(INTERNAL_CODE)
-                await context.abort(
-                    grpc.StatusCode.INTERNAL, "the hub failed; its log says why", (("borough-code", INTERNAL_CODE),)
-                )
+                await context.abort(INTERNAL.status, INTERNAL.message, INTERNAL.metadata)
             return None
 
         return answer
@@ -147,10 +143,8 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
         log.info("admin_request_refused", method=name, code=error.code)
         if name in MUTATIONS and not _is_dry_run(request):
             await self._audit(name, context, error)
-        message, hint = str(error), error.hint.encode("ascii", "replace").decode()
-        if len(message) > MESSAGE_CHARACTERS:
-            message = message[:MESSAGE_CHARACTERS] + " ..."
-        await context.abort(_status(error), message, (("borough-code", error.code), ("borough-hint", hint)))
+        refusal = refusal_of(error)
+        await context.abort(refusal.status, refusal.message, refusal.metadata)
 
     async def _audit(self, name: str, context: AnswerContext, error: BoroughError) -> None:
         services = self._services
@@ -167,11 +161,6 @@ class Gate(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
             )
         except ControlPlaneError as failure:  # the lease is lost, or the disk is full: the client still gets its answer
             log.warning("refusal_not_audited", method=name, code=error.code, error=failure.code)
-
-
-def _status(error: BoroughError) -> grpc.StatusCode:
-    own = error.grpc_status if isinstance(error, ControlPlaneError) else ""
-    return grpc.StatusCode[own or BY_BLAME[error.blame]]
 
 
 def _is_dry_run(request: object) -> bool:

@@ -1,11 +1,12 @@
 """What goes into a region's bundle, and how it is signed. Pure."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import zstandard
 
-from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document
+from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document, Roster
 from contract.streams import MAX_PAYLOAD_BYTES
 from controlplane.documents.estate import Estate, documents_of, regions_in, regions_of, tenants_of
 from controlplane.documents.model import AGENT, REGION, DocumentKey, Entry
@@ -19,15 +20,15 @@ MAX_CONTENT_BYTES = MAX_PAYLOAD_BYTES - 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """All documents of one region, serialised. `digest` changes exactly when a document does."""
+    """All that holds in one region, serialised. `digest` changes exactly when a document or the roster does."""
 
     region: str
     content: bytes
     digest: bytes
 
 
-def compile_regions(estate: Estate) -> list[Compiled]:
-    """Every region's documents. Raises BundleTooLargeError."""
+def compile_regions(estate: Estate, rosters: Mapping[str, Roster]) -> list[Compiled]:
+    """Every region's documents, with the roster of those that have one. Raises BundleTooLargeError."""
     of_region: dict[str, list[Entry]] = {
         region: [estate[DocumentKey(kind=REGION, tenant="", name=region)]] for region in regions_in(estate)
     }
@@ -39,11 +40,12 @@ def compile_regions(estate: Estate) -> list[Compiled]:
         for region in regions_of(estate, tenant):
             if region in of_region:
                 of_region[region] += documents
-    return [_compile(region, entries) for region, entries in of_region.items()]
+    return [_compile(region, entries, rosters.get(region)) for region, entries in of_region.items()]
 
 
-def _compile(region: str, entries: list[Entry]) -> Compiled:
-    body = Bundle(documents=[_document(entry) for entry in entries]).SerializeToString(deterministic=True)
+def _compile(region: str, entries: list[Entry], roster: Roster | None) -> Compiled:
+    bundle = Bundle(documents=[_document(entry) for entry in entries], roster=roster)
+    body = bundle.SerializeToString(deterministic=True)
     content = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
     if len(content) > MAX_CONTENT_BYTES:
         raise BundleTooLargeError(

@@ -18,14 +18,13 @@ from nats.js.errors import NotFoundError
 from contract.downlink_pb2 import BundleManifest, BundleMessage
 from contract.subjects import bundle, config_stream
 from controlplane.bundles import outbox
-from controlplane.bundles.compiling import compile_regions
+from controlplane.bundles.regions import RegionBundles
 from controlplane.cancelling import raise_if_cancelled
 from controlplane.database import HubDatabase
 from controlplane.documents.store import load_estate
 from controlplane.errors import StreamRefusedError
 from controlplane.lease import Lease
 from controlplane.metrics import HubMetrics
-from controlplane.signing import Signer
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +43,7 @@ class BundlePublisher:
         self,
         database: HubDatabase,
         jetstream: JetStreamContext,
-        signer: Signer,
+        bundles: RegionBundles,
         lease: Lease,
         *,
         metrics: HubMetrics,
@@ -59,7 +58,7 @@ class BundlePublisher:
         self._metrics = metrics
         self._database = database
         self._jetstream = jetstream
-        self._signer = signer
+        self._bundles = bundles
         self._lease = lease
         self._wake = asyncio.Event()
 
@@ -138,9 +137,7 @@ class BundlePublisher:
     def _reissue(self, region: str, version: int) -> _Write:
         def write(connection: apsw.Connection) -> None:
             estate, _ = load_estate(connection)
-            for compiled in compile_regions(estate):
-                if compiled.region == region:
-                    outbox.store_bundle(connection, compiled, version, self._signer)
+            self._bundles.reissue(connection, estate, region, version)
 
         return write
 

@@ -13,8 +13,8 @@ import apsw
 from contract.documents_source import DocumentProblem
 from controlplane.admin.callers import Caller
 from controlplane.audit import append_entry
-from controlplane.bundles.compiling import compile_regions
-from controlplane.bundles.outbox import BundleVersion, changed_regions, store_bundle
+from controlplane.bundles.outbox import BundleVersion
+from controlplane.bundles.regions import RegionBundles
 from controlplane.database import HubDatabase
 from controlplane.documents import store
 from controlplane.documents.estate import Plan, estate_problems, make_plan, tenant_spec
@@ -23,7 +23,6 @@ from controlplane.documents.model import REGION, TENANT, Change, ChangeKind, Doc
 from controlplane.documents.reading import SourceFile, read_files
 from controlplane.errors import DocumentNotFoundError, DocumentsRefusedError
 from controlplane.jurisdictions.errors import UnknownPackError
-from controlplane.signing import Signer
 
 PROBLEMS_SHOWN = 25  # a gRPC status travels in a header of 8 kB
 
@@ -53,12 +52,12 @@ class Documents:
     def __init__(
         self,
         database: HubDatabase,
-        signer: Signer,
+        bundles: RegionBundles,
         judge: Judge,
         committed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
-        self._signer = signer
+        self._bundles = bundles
         self._judge = judge
         self._committed = committed
 
@@ -149,7 +148,7 @@ class Documents:
         plan, findings = self._plan(connection, wish)
         bundles = [
             BundleVersion(region=region.region, version=version, created_at_ms=0, content_bytes=len(region.content))
-            for region, version in changed_regions(connection, compile_regions(plan.after))
+            for region, version in self._bundles.changed(connection, plan.after)
         ]
         return Outcome(changes=plan.changes, bundles=tuple(bundles), findings=tuple(findings))
 
@@ -159,10 +158,7 @@ class Documents:
         changed = [change for change in plan.changes if change.kind is not ChangeKind.UNCHANGED]
         for change in changed:
             store.store_change(connection, change, at_ms=at_ms, by=caller.name)
-        bundles = [
-            store_bundle(connection, region, version, self._signer)
-            for region, version in changed_regions(connection, compile_regions(plan.after))
-        ]
+        bundles = self._bundles.store_changed(connection, plan.after)
         targets = [f"{change.key}@{change.revision} {change.kind}" for change in changed] or ["nothing changed"]
         for target in targets:
             append_entry(

@@ -82,6 +82,13 @@ class FleetStates:
             if of_region == region
         ]
 
+    def health(self, region: str, node: str, *, now_ms: int) -> Health | None:
+        """The newest health of a node that is heard; None of one that is silent."""
+        heard = self._nodes.get((region, node))
+        if heard is None or heard.health is None or now_ms - heard.heard_at_ms > self._silent_after_ms:
+            return None
+        return heard.health
+
     def regions(self, *, now_ms: int) -> set[str]:
         """Regions that any node spoke for within a day."""
         self._forget_unheard(now_ms)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from provisioning.identity.certificates import Order, new_authority, private_pem
+from provisioning.identity.certificates import Order, new_authority, new_key, private_pem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +43,11 @@ class Authority:
             usages=[ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH],
             days=1,
         )
-        issued = self._authority.issue(order, datetime.now(UTC))
+        key = new_key()
+        issued = self._authority.certify(order, key.public_key(), datetime.now(UTC))
         files = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         files[0].write_bytes(issued.certificate)
-        files[1].write_bytes(issued.key)
+        files[1].write_bytes(private_pem(key))
         return Identity(certificate=files[0], key=files[1], serial=issued.serial)
 
 

@@ -7,6 +7,7 @@ import pytest
 from nats.aio.client import Client
 
 from controlplane.admin.callers import Caller, Role
+from controlplane.bundles.regions import RegionBundles
 from controlplane.database import HubDatabase
 from controlplane.documents.application import Documents
 from controlplane.documents.judgement import pack_judge
@@ -32,7 +33,7 @@ def signer(tmp_path: Path) -> Signer:
 
 @pytest.fixture
 def documents(database: HubDatabase, signer: Signer) -> Documents:
-    return Documents(database, signer, pack_judge())
+    return Documents(database, RegionBundles(signer), pack_judge())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage
 from contract.subjects import bundle, config_stream
 from controlplane.bundles import compiling
 from controlplane.bundles.publishing import BundlePublisher
+from controlplane.bundles.regions import RegionBundles
 from controlplane.database import HubDatabase
 from controlplane.documents.application import Documents
 from controlplane.documents.catalogue import Catalogue
@@ -54,7 +55,7 @@ def publisher_of(
     return BundlePublisher(
         database,
         nats.jetstream(),
-        signer,
+        RegionBundles(signer),
         lease,
         metrics=HubMetrics.create(),
         prepare=prepare,
@@ -95,7 +96,7 @@ async def test_a_reader_verifies_and_finds_exactly_its_regions_documents(
 ) -> None:
     public = write_signing_key(tmp_path / "own.pem").public_key()
     signer = Signer.from_file(tmp_path / "own.pem")
-    await Documents(database, signer, pack_judge()).apply(everything(), ADA)
+    await Documents(database, RegionBundles(signer), pack_judge()).apply(everything(), ADA)
     await publisher_of(database, nats, signer, lease).publish_waiting()
     stored = await nats.jetstream().get_last_msg(config_stream("eu-central"), bundle("eu-central"))
     message = BundleMessage.FromString(stored.data or b"")
@@ -127,7 +128,7 @@ async def test_a_crash_between_storing_and_publishing_loses_nothing(tmp_path: Pa
     write_signing_key(tmp_path / "own.pem")
     signer = Signer.from_file(tmp_path / "own.pem")
     async with HubDatabase(tmp_path / "other.sqlite3") as database:
-        await Documents(database, signer, pack_judge()).apply(everything(), ADA)
+        await Documents(database, RegionBundles(signer), pack_judge()).apply(everything(), ADA)
     async with HubDatabase(tmp_path / "other.sqlite3") as database:
         assert await publisher_of(database, nats, signer, lease).publish_waiting() == 2
     assert await versions(nats, "in-south") == [1]

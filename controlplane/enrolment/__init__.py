@@ -1,0 +1,1 @@
+"""How a machine becomes a node: tokens, certificates, and who belongs to a region."""
