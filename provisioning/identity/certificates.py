@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from provisioning.identity.errors import IdentityRequestError
 from provisioning.identity.names import PersonName, ServiceName
 
 AUTHORITY_DAYS = 3650
@@ -27,12 +29,15 @@ PERSON_DAYS = 90
 BACKDATED = timedelta(minutes=5)
 
 
+# A request for a P-256 key has 300 to 500 bytes.
+REQUEST_BYTES = 8_192
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
-    """A certificate and its key, both PEM."""
+class Certified:
+    """A certificate, PEM."""
 
     certificate: bytes
-    key: bytes
     serial: int
     not_after: datetime
     # SHA-256 of the public key (SubjectPublicKeyInfo), hex; nats-server's `pinned_certs`.
@@ -46,15 +51,14 @@ class Authority:
     certificate: x509.Certificate
     key: EllipticCurvePrivateKey
 
-    def issue(self, order: "Order", now: datetime) -> Issued:
-        """Make a new key and a certificate for it."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def certify(self, order: "Order", key: EllipticCurvePublicKey, now: datetime) -> Certified:
+        """Make a certificate for a key."""
         not_after = min(now + timedelta(days=order.days), self.certificate.not_valid_after_utc)
         builder = (
             x509.CertificateBuilder()
             .subject_name(order.subject)
             .issuer_name(self.certificate.subject)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATED)
             .not_valid_after(not_after)
@@ -69,16 +73,11 @@ class Authority:
         if order.alternative_names:
             builder = builder.add_extension(x509.SubjectAlternativeName(order.alternative_names), critical=False)
         certificate = builder.sign(self.key, hashes.SHA256())
-        return Issued(
+        return Certified(
             certificate=certificate.public_bytes(serialization.Encoding.PEM),
-            key=private_pem(key),
             serial=certificate.serial_number,
             not_after=not_after,
-            pin=hashlib.sha256(
-                key.public_key().public_bytes(
-                    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-                )
-            ).hexdigest(),
+            pin=pin_of(key),
         )
 
 
@@ -115,7 +114,7 @@ def person_order(name: PersonName, days: float = PERSON_DAYS) -> Order:
 
 def new_authority(name: str, now: datetime, days: float = AUTHORITY_DAYS) -> Authority:
     """A self-signed authority that may sign leaf certificates only."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (
         x509.CertificateBuilder()
@@ -138,6 +137,41 @@ def private_pem(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def new_key() -> EllipticCurvePrivateKey:
+    """A key of the only kind that is certified."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def new_request(key: EllipticCurvePrivateKey, common_name: str) -> bytes:
+    """A PKCS 10 request (DER): proves that its maker has the key. The name is for people who look at it."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def requested_key(request: bytes) -> EllipticCurvePublicKey:
+    """The key that a PKCS 10 request (DER) asks a certificate for. Raises IdentityRequestError."""
+    if len(request) > REQUEST_BYTES:
+        raise IdentityRequestError(f"a request of {len(request)} bytes; at most {REQUEST_BYTES} are read")
+    try:
+        parsed = x509.load_der_x509_csr(request)
+        key = parsed.public_key()
+        is_signed = parsed.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise IdentityRequestError(f"this is no PKCS 10 request: {error}") from error
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise IdentityRequestError("a request for a key of another kind than ECDSA P-256")
+    if not is_signed:
+        raise IdentityRequestError("the request is not signed with its key")
+    return key
+
+
+def pin_of(key: EllipticCurvePublicKey) -> str:
+    """SHA-256 of the public key, hex."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()
 
 
 def _subject(common_name: str, unit: str) -> x509.Name:

@@ -5,6 +5,8 @@ IdentityError
 ├── IdentityMissingError   no such authority, certificate or key
 ├── IdentityExistsError    an authority is there already
 ├── IdentityRevokedError   an identity that was revoked would be issued anew
+├── IdentityRequestError   what was sent to be signed is not what may be signed
+├── IdentityStagedError    a renewed certificate waits to be put in use already
 └── IdentityDamagedError   a file of the store is not what it should be
 """
 
@@ -44,6 +46,22 @@ class IdentityRevokedError(IdentityError):
 
     code = "identity.revoked"
     hint = "Take it out of the topology, or trust it again: `borough identity issue NAME --role ROLE`."
+
+
+class IdentityRequestError(IdentityError):
+    """What was sent to be signed is not what may be signed: no request, another kind of key, a key that was certified
+    before, a role twice, addresses of a role that only connects."""
+
+    code = "identity.request"
+    blame = Blame.REMOTE
+    hint = "Make a new ECDSA P-256 key for each certificate: `borough node enroll` and `renew` do."
+
+
+class IdentityStagedError(IdentityError):
+    """A renewed certificate waits to be put in use already; a third valid one is not made."""
+
+    code = "identity.staged"
+    hint = "Put it in use, or withdraw it: `borough node renew` on the node, `borough identity rotate NAME --switch`."
 
 
 class IdentityDamagedError(IdentityError):

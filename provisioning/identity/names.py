@@ -5,6 +5,7 @@ user of the same name (`verify_and_map`). The generation grows with every certif
 withdrawn: NATS knows no list of revoked serial numbers. A site is a region or the hub. Pure.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from contract.names import is_region
 from provisioning.identity.errors import IdentityNameError
 
 HUB_SITE = "hub"
+_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PERSON = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 
 
@@ -96,3 +98,12 @@ class PersonName:
     def key(self) -> str:
         """The name of the folder its certificates lie in."""
         return f"people/{self.name}"
+
+
+def is_host(text: str) -> bool:
+    """Whether this is an IP address, or a host name in lower case."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text) is not None and not text.replace(".", "").isdigit()
+    return True

@@ -5,18 +5,19 @@ writes it.
     signing.key, signing.pub             the hub's Ed25519 pair: signs bundles and knowledge; nodes hold signing.pub
     revoked.json                         {"serials": ["<hex>", ...]}, read by the admin API
     certificates.json                    one entry a certificate, never removed
-    <site>/<node>/<role>/<generation>/   certificate.pem, key.pem
+    <site>/<node>/<role>/<generation>/   certificate.pem, and key.pem where the key was made here
     <site>/<node>/<role>/current         link to the generation that the service uses, swapped in one step
     people/<name>/...                    the same
 
-Private files have mode 0600, folders 0700. A staged certificate is valid beside the current one until `switch`; after
-it, and after `revoke`, the NATS configuration has to be rendered again and reloaded.
+Private files have mode 0600, folders 0700; what root writes belongs to the owner of the folder, a service. A staged
+certificate is valid beside the current one until `switch`; after it, and after `revoke`, the NATS configuration has to
+be rendered again and reloaded.
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -30,9 +31,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from provisioning.identity.certificates import (
     Authority,
-    Issued,
+    Certified,
     Order,
     new_authority,
+    new_key,
     person_order,
     private_pem,
     service_order,
@@ -126,7 +128,7 @@ class IdentityStore:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         _write(self.signing_public_file, public, mode=0o644)
-        self._save([])
+        self.save([])
         # Last: its presence says that the folder is whole.
         _write(self.authority_file, authority.certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
@@ -134,38 +136,28 @@ class IdentityStore:
         self, name: ServiceName | PersonName, now: datetime, *, addresses: Sequence[str] = (), days: float | None = None
     ) -> Entry:
         """Issue a certificate: the first one is current at once, a later one is staged beside it."""
-        authority = self._authority()
-        with self._locked():
+        authority, key = self.authority(), new_key()
+        with self.locked():
             entries = self.entries()
-            mine = [entry for entry in entries if entry.key == name.key]
-            generation = len(mine) + 1
-            issued = authority.issue(_order(name, generation, addresses, days), now)
-            has_current = any(entry.state is State.CURRENT for entry in mine)
-            entry = Entry(
-                key=name.key,
-                generation=generation,
-                serial=f"{issued.serial:x}",
-                pin=issued.pin,
-                not_after=issued.not_after.astimezone(UTC).isoformat(),
-                addresses=tuple(addresses),
-                role=str(name.role),
-                state=State.STAGED if has_current else State.CURRENT,
-            )
-            self._write_certificate(entry, issued)
-            self._save([*entries, entry])
-            if not has_current:
-                self._point(entry)
+            order = order_of(name, next_generation(entries, name), addresses, days)
+            certified = authority.certify(order, key.public_key(), now)
+            entry = entry_of(entries, name, certified, addresses)
+            self.write_file(entry, KEY, private_pem(key))
+            self.write_file(entry, CERTIFICATE, certified.certificate)
+            self.save([*entries, entry])
+            if entry.state is State.CURRENT:
+                self.point(entry)
         return entry
 
     def switch(self, name: ServiceName | PersonName) -> Entry:
         """Make the newest staged certificate the current one. Raises IdentityMissingError."""
-        with self._locked():
+        with self.locked():
             staged = [e for e in self.entries() if e.key == name.key and e.state is State.STAGED]
             if not staged:
                 raise IdentityMissingError(f"{name.key} has no staged certificate", hint="`borough identity rotate`")
             chosen = replace(staged[-1], state=State.CURRENT)
-            self._save([_switched(entry, chosen) for entry in self.entries()])
-            self._point(chosen)
+            self.save([switched(entry, chosen) for entry in self.entries()])
+            self.point(chosen)
         return chosen
 
     def revoke(self, keys: str) -> list[Entry]:
@@ -173,13 +165,13 @@ class IdentityStore:
 
         Raises IdentityMissingError if there is none.
         """
-        with self._locked():
+        with self.locked():
             entries = self.entries()
             gone = [e for e in entries if e.state in VALID and (e.key == keys or e.key.startswith(f"{keys}/"))]
             if not gone:
                 raise IdentityMissingError(f"{keys} has no valid certificate", hint="`borough identity list`")
             revoked = {entry.serial: replace(entry, state=State.REVOKED) for entry in gone}
-            self._save([revoked.get(entry.serial, entry) for entry in entries])
+            self.save([revoked.get(entry.serial, entry) for entry in entries])
         return list(revoked.values())
 
     def entries(self) -> list[Entry]:
@@ -221,7 +213,8 @@ class IdentityStore:
         entry = self.issue(name, now, addresses=addresses)
         return self.switch(name) if entry.state is State.STAGED else entry
 
-    def _authority(self) -> Authority:
+    def authority(self) -> Authority:
+        """The key that signs. Raises IdentityMissingError, IdentityDamagedError."""
         try:
             certificate = x509.load_pem_x509_certificate(self.authority_file.read_bytes())
             key = serialization.load_pem_private_key((self.root / "authority.key").read_bytes(), password=None)
@@ -233,38 +226,68 @@ class IdentityStore:
             raise IdentityDamagedError(f"{self.root / 'authority.key'} is of another kind")
         return Authority(certificate, key)
 
-    def _write_certificate(self, entry: Entry, issued: Issued) -> None:
+    def write_file(self, entry: Entry, name: str, content: bytes) -> None:
+        """A file of a certificate; the index says nothing of it yet."""
         directory = self.root / entry.key / str(entry.generation)
-        directory.mkdir(parents=True, mode=0o700)
-        _write(directory / KEY, issued.key)
-        _write(directory / CERTIFICATE, issued.certificate)
+        _make_folder(directory)
+        _write(directory / name, content)
 
-    def _point(self, entry: Entry) -> None:
+    def point(self, entry: Entry) -> None:
+        """Make this the certificate that its service uses."""
         link = self.root / entry.key / "current"
         fresh = link.with_name("current.new")
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(str(entry.generation))
         fresh.rename(link)
 
-    def _save(self, entries: Sequence[Entry]) -> None:
+    def save(self, entries: Sequence[Entry]) -> None:
+        """Write the index; under the lock."""
         revoked = [entry.serial for entry in entries if entry.state is State.REVOKED]
         # The list first: a certificate is refused too early rather than too late.
         _write(self.revoked_file, json.dumps({"serials": revoked}, indent=1).encode(), mode=0o644)
         _write(self.root / "certificates.json", json.dumps([asdict(entry) for entry in entries], indent=1).encode())
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keep every other process and thread from changing the index meanwhile."""
         with (self.root / "lock").open("a") as lock:
+            _give_to_owner(self.root / "lock")
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-def _order(name: ServiceName | PersonName, generation: int, addresses: Sequence[str], days: float | None) -> Order:
+def next_generation(entries: Iterable[Entry], name: ServiceName | PersonName) -> int:
+    """Of the next certificate of this name; the first is 1."""
+    return sum(entry.key == name.key for entry in entries) + 1
+
+
+def order_of(
+    name: ServiceName | PersonName, generation: int, addresses: Sequence[str], days: float | None = None
+) -> Order:
+    """What a certificate of this name says."""
     order = service_order(name, generation, addresses) if isinstance(name, ServiceName) else person_order(name)
     return order if days is None else replace(order, days=days)
 
 
-def _switched(entry: Entry, chosen: Entry) -> Entry:
+def entry_of(
+    entries: Iterable[Entry], name: ServiceName | PersonName, certified: Certified, addresses: Sequence[str]
+) -> Entry:
+    """What the index is to say of a new certificate: the first one is current at once, a later one is staged."""
+    mine = [entry for entry in entries if entry.key == name.key]
+    return Entry(
+        key=name.key,
+        generation=next_generation(mine, name),
+        serial=f"{certified.serial:x}",
+        pin=certified.pin,
+        not_after=certified.not_after.astimezone(UTC).isoformat(),
+        addresses=tuple(addresses),
+        role=str(name.role),
+        state=State.STAGED if any(entry.state is State.CURRENT for entry in mine) else State.CURRENT,
+    )
+
+
+def switched(entry: Entry, chosen: Entry) -> Entry:
+    """An entry of the index once `chosen` is current: the others of its name retire."""
     if entry.key != chosen.key or entry.state not in VALID:
         return entry
     return chosen if entry.generation == chosen.generation else replace(entry, state=State.RETIRED)
@@ -278,4 +301,19 @@ def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.chmod(mode)
+    _give_to_owner(fresh)
     fresh.rename(path)
+
+
+def _make_folder(path: Path) -> None:
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(mode=0o700)
+        _give_to_owner(path)
+
+
+def _give_to_owner(path: Path) -> None:
+    # Root issues to people in the folder of a service that must read it afterwards.
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.chown(path, folder.st_uid, folder.st_gid)

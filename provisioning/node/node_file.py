@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field
 from contract.names import REGION_RULE, is_region
 from contract.settings import Section
 from provisioning.asterisk.settings import CODECS
+from provisioning.identity.names import is_host
 
 MOST_NODES = 32
 # The SIP endpoint of the front doors themselves.
 FRONT_DOOR = "front-door"
 _TRUNK = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def _name(value: str) -> str:
@@ -34,11 +34,8 @@ def _ip_address(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    try:
-        return _ip_address(value)
-    except ValueError:
-        if _HOST.fullmatch(value) is None or value.replace(".", "").isdigit():
-            raise ValueError("must be an IP address or a host name in lower case, without a port") from None
+    if not is_host(value):
+        raise ValueError("must be an IP address or a host name in lower case, without a port")
     return value
 
 

@@ -1,0 +1,1 @@
+"""The authority as a process of the hub's machine: nobody else holds its key."""
