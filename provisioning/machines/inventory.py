@@ -43,7 +43,7 @@ class RehearsalInventory:
 
     def _hosts(self) -> dict[str, Any]:
         def host(place: Place) -> dict[str, str]:
-            return {"ansible_host": place.address, "borough_address": place.address}
+            return {"ansible_host": place.address, "borough_address": place.address, "borough_node": place.name}
 
         return {
             "all": {
