@@ -5,7 +5,8 @@ NodeError
 ├── RosterError            the roster is missing, unreadable, or another region's
 ├── RenderError            a file cannot be written, or a service does not take it
 ├── NodeIdentityError      the identity folder is not whole
-├── EnrolmentError         the hub was not reached, not believed, or refused
+├── EnrolmentError         the hub was not reached, or not believed
+│   └── EnrolmentRefusedError   the hub refused; code and hint are its own
 └── DrainError             calls still run at the deadline
 """
 
@@ -49,10 +50,20 @@ class NodeIdentityError(NodeError):
 
 
 class EnrolmentError(NodeError):
-    """The hub was not reached, is not the one of the token, or refused; the message says which."""
+    """The hub was not reached, or is not the one of the token; the message says which."""
 
     code = "node.enrolment"
     hint = "`borough node token create` on an admin's machine makes a new token."
+
+
+class EnrolmentRefusedError(EnrolmentError):
+    """The hub refused; `code` and `hint` are those of its reason."""
+
+    code = "node.enrolment_refused"
+
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        setattr(self, "code", code)  # noqa: B010 - a class variable everywhere else: here it is the hub's word
 
 
 class DrainError(NodeError):

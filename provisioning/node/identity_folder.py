@@ -27,6 +27,8 @@ SIGNING_PUBLIC = "signing.pub"
 ROSTER = "roster.json"
 # The first bundle that has this roster.
 ROSTER_VERSION = "roster.version"
+# While renewed certificates lie beside the current ones: the first bundle that lets them in everywhere.
+STAGED_VERSION = "staged.version"
 CURRENT = "current"
 
 
@@ -132,21 +134,39 @@ class IdentityFolder:
             shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
-    def stage(self, pairs: Sequence[Pair]) -> None:
-        """Lay renewed certificates beside the current ones. Raises NodeIdentityError."""
+    def stage(self, pairs: Sequence[Pair], version: int) -> None:
+        """Lay renewed certificates beside the current ones; `version` is the first bundle that lets them in.
+
+        Raises NodeIdentityError.
+        """
         try:
             for pair in pairs:
                 _write_pair(self.root, pair)
+            _write(self.root / STAGED_VERSION, str(version).encode())
         except OSError as error:
             raise NodeIdentityError(f"{error.filename}: {error.strerror}") from error
 
-    def switch(self, staged: Iterable[Held]) -> None:
-        """Make staged certificates current; the files of those they replace go."""
-        for held in staged:
-            _point(self.root / held.role, held.generation)
+    def staged_version(self) -> int | None:
+        """The first bundle that lets staged certificates in; None where a renewal never got that far."""
+        try:
+            return int((self.root / STAGED_VERSION).read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return None
+
+    def point(self, held: Iterable[Held]) -> None:
+        """Have services use these certificates from their next start on."""
+        for one in held:
+            _point(self.root / one.role, one.generation)
+
+    def discard_staged(self) -> None:
+        """Remove what was staged; its keys are in use nowhere."""
+        for held in self.staged():
+            shutil.rmtree(self.root / held.role / str(held.generation))
+        (self.root / STAGED_VERSION).unlink(missing_ok=True)
 
     def discard_old(self) -> None:
-        """Remove the keys of certificates that are not in use any more."""
+        """Remove the keys of certificates that are not in use any more; a renewal ends with this."""
+        (self.root / STAGED_VERSION).unlink(missing_ok=True)
         for role in self.roles():
             for generation in _generations(self.root / role):
                 if generation < self._generation(role):

@@ -25,6 +25,7 @@ SLOTS = RUN / "slots"
 CORDON = RUN / "cordon"
 INFERENCE_SOCKET = RUN / "inference.sock"
 # The hub's.
+ADMIN = ETC / "admin"
 IDENTITY_STORE = VAR / "identity"
 AUTHORITY_SOCKET = Path("/run/borough-authority/authority.sock")
 

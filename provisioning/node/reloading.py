@@ -62,6 +62,29 @@ async def close_links_of_gone(changes: Sequence[Change], hub: HubDescription, fo
     return 0
 
 
+# Who is given certificates, in the order in which they start anew. Calls go on meanwhile.
+HOLDERS = (
+    Service.NATS,
+    Service.ARBITER,
+    Service.AGENT,
+    Service.LITESTREAM,
+    Service.CONTROLPLANE,
+    "prometheus-exporter-exporter",
+    "prometheus",
+)
+
+
+async def restart_holders() -> list[str]:
+    """Start everybody anew who is given certificates and runs; each is ready again when the next one is started.
+
+    Raises RenderError.
+    """
+    restarted = [str(unit) for unit in HOLDERS if await is_active(unit)]
+    for unit in restarted:
+        await systemctl("restart", unit)
+    return restarted
+
+
 async def is_active(unit: str) -> bool:
     """Whether systemd runs it; no where there is no systemd."""
     try:

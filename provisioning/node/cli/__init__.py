@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import click
 
+from provisioning.node.cli.identity import enroll_node, init_hub, renew_certificates
 from provisioning.node.cli.render import render
 
 ENTRY_POINT_GROUP = "borough.node_commands"
@@ -37,4 +38,5 @@ def node() -> None:
     """This machine as a node of its region: enrol, render, test, drain; and the tokens to enrol with."""
 
 
-node.add_command(render)
+for command in (render, init_hub, enroll_node, renew_certificates):
+    node.add_command(command)
