@@ -3,6 +3,7 @@
 CallError
 ├── IllegalTransitionError   our bug: an event in a state that has no place for it
 ├── NoCapacityError          the node has no free slot
+│   └── NodeCordonedError    the node takes no new calls
 └── UnknownNumberError       no tenant answers this number
 """
 
@@ -23,6 +24,11 @@ class NoCapacityError(CallError):
     code = "call.no_capacity"
     blame = Blame.OPERATOR
     hint = "All slots are taken: raise [slots] capacity after `borough bench capacity`, or add a node."
+
+
+class NodeCordonedError(NoCapacityError):
+    code = "call.node_cordoned"
+    hint = "The node was taken out of rotation: `borough node undrain` there, or `borough fleet uncordon NODE`."
 
 
 class UnknownNumberError(CallError):

@@ -1,7 +1,7 @@
 """Takes calls in: finds the agent for a number, takes a slot before answering, builds the session and runs it.
 
-A call that has no agent or no slot is refused before it is answered. The same path serves SIP and WebRTC; they differ
-in who carries the audio.
+A call that has no agent or no slot, or that comes to a cordoned node, is refused before it is answered. The same path
+serves SIP and WebRTC; they differ in who carries the audio.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 from prometheus_client.samples import Sample
 
-from edge.call.errors import NoCapacityError, UnknownNumberError
+from edge.call.errors import NoCapacityError, NodeCordonedError, UnknownNumberError
 from edge.call.history import CallFacts, CallHistory
 from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
 from edge.call.observer import CallObserver, NobodyWatches
@@ -28,6 +28,7 @@ from edge.observability.metrics import CallMetrics
 from edge.records.model import Record, Transport
 from edge.records.subjects import name_subject
 from edge.speech.prepared import PreparedAudio
+from edge.sync.cordon import Cordon
 from edge.telephony.errors import CallerGoneError, TelephonyError
 from edge.telephony.inbound import InboundCall, InboundCalls
 from edge.turn.activity import SpeechActivity
@@ -39,6 +40,7 @@ log = structlog.get_logger(__name__)
 # A caller on the page has no number.
 WEB_CALLER = "anonymous@web"
 NO_CAPACITY = "no_capacity"
+CORDONED = "cordoned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Reception:
     metrics: CallMetrics
     keep: Callable[[Record], None]
     subject_key: bytes
+    cordon: Cordon = field(default_factory=Cordon)
     running: dict[str, CallSession] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,13 +80,14 @@ class Reception:
             await inbound.decline(call)
             return
         try:
+            self._check_cordon()
             agent = self.roster.current.by_number(call.called_number)
             slot = self.slots.take()
         except UnknownNumberError:
-            await self._refuse(inbound, call, lifecycle.advance(CallEvent.NUMBER_UNKNOWN))
+            await self._refuse(inbound, call, lifecycle.advance(CallEvent.NUMBER_UNKNOWN), "unknown_number")
             return
-        except NoCapacityError:
-            await self._refuse(inbound, call, lifecycle.advance(CallEvent.SLOT_REFUSED))
+        except NoCapacityError as error:
+            await self._refuse(inbound, call, lifecycle.advance(CallEvent.SLOT_REFUSED), _reason(error))
             return
         with slot:
             lifecycle.advance(CallEvent.SLOT_TAKEN)
@@ -110,9 +114,10 @@ class Reception:
         if self.closing.is_set():
             raise NoCapacityError("the node is stopping")
         try:
+            self._check_cordon()
             return self.slots.take()
-        except NoCapacityError:
-            self.metrics.calls_refused.labels(reason=NO_CAPACITY).inc()
+        except NoCapacityError as error:
+            self.metrics.calls_refused.labels(reason=_reason(error)).inc()
             raise
 
     async def drain(self, within_s: float) -> int:
@@ -190,10 +195,21 @@ class Reception:
                 self._idle.set()
         log.info("call_ended", outcome=outcome.value, transport=caller.transport.value)
 
-    async def _refuse(self, inbound: InboundCalls, call: InboundCall, actions: tuple[CallAction, ...]) -> None:
-        is_full = CallAction.REFUSE_CONGESTION in actions
-        self.metrics.calls_refused.labels(reason=NO_CAPACITY if is_full else "unknown_number").inc()
-        await inbound.reject(call, HangupCause.NO_CIRCUIT if is_full else HangupCause.UNALLOCATED_NUMBER)
+    def _check_cordon(self) -> None:
+        """Raises NodeCordonedError. Before anything else: another node has slots, and may know the number."""
+        if self.cordon.is_up:
+            raise NodeCordonedError("the node takes no new calls")
+
+    async def _refuse(
+        self, inbound: InboundCalls, call: InboundCall, actions: tuple[CallAction, ...], reason: str
+    ) -> None:
+        self.metrics.calls_refused.labels(reason=reason).inc()
+        is_congested = CallAction.REFUSE_CONGESTION in actions
+        await inbound.reject(call, HangupCause.NO_CIRCUIT if is_congested else HangupCause.UNALLOCATED_NUMBER)
+
+
+def _reason(error: NoCapacityError) -> str:
+    return CORDONED if isinstance(error, NodeCordonedError) else NO_CAPACITY
 
 
 def refused_for_want_of_a_slot(metrics: CallMetrics) -> int:

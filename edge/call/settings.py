@@ -35,6 +35,9 @@ class SyncSection(Section):
 class SlotsSection(Section):
     directory: Path = Field(description="folder of slot files, shared by all workers of the node")
     capacity: int = Field(ge=1, le=1000, description="calls at once on this node, over all workers")
+    cordon_file: Path | None = Field(
+        default=None, description="file that, while it is there, has the node refuse new calls"
+    )
 
 
 class RecordsSection(Section):

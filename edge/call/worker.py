@@ -41,6 +41,7 @@ from edge.observability.supervision import Supervision
 from edge.records.store import CallStore, StoreSettings
 from edge.settings_file import load_settings
 from edge.speech.prepared import PreparedAudio
+from edge.sync.cordon import Cordon
 from edge.telephony.ari import AriAddress, AriClient
 from edge.telephony.inbound import InboundCalls
 from edge.turn.vad import SileroModel
@@ -95,6 +96,7 @@ async def serve(settings: CallsSettings) -> None:
             metrics=metrics,
             keep=recorder.keep,
             subject_key=records.subject_key_file.read_bytes(),
+            cordon=Cordon.of(settings.slots.cordon_file, settings.sync.directory if settings.sync else None),
         )
         receptions.append(reception)
         metrics.slots_capacity.set(settings.slots.capacity)
@@ -114,7 +116,7 @@ async def serve(settings: CallsSettings) -> None:
 def _status(receptions: Sequence[Reception]) -> str:
     return "; ".join(
         f"{len(reception.running)} calls here, {reception.slots.in_use()} of {reception.slots.capacity} slots taken,"
-        f" {len(reception.roster.current.agents)} agents"
+        f" {len(reception.roster.current.agents)} agents{', cordoned' if reception.cordon.is_up else ''}"
         for reception in receptions
     )
 

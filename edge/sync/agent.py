@@ -23,6 +23,7 @@ from edge.sync.archive import KnowledgeArchive
 from edge.sync.bundle import BundleReader
 from edge.sync.configuration import ConfigSync
 from edge.sync.connection import NatsLink
+from edge.sync.cordon import Cordon
 from edge.sync.expiry import CertificateWatch
 from edge.sync.folder import SyncFolder
 from edge.sync.follower import StreamFollower
@@ -69,7 +70,7 @@ async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger 
     Raises BoroughError and OSError for what only an operator can mend.
     """
     keys = TrustedKeys.load(settings.hub.trusted_keys)
-    folder = SyncFolder(settings.sync.directory, bundles_kept=settings.sync.bundles_kept)
+    folder = SyncFolder(settings.sync.directory, node=settings.node.name, bundles_kept=settings.sync.bundles_kept)
     reader = BundleReader(region=settings.node.region, keys=keys, limit_bytes=settings.sync.bundle_limit_bytes)
     await asyncio.to_thread(folder.prepare)
     await asyncio.to_thread(settings.records.directory.mkdir, parents=True, exist_ok=True)
@@ -161,6 +162,8 @@ class _Agent:
         self._knowledge.snapshot_missing = lambda: self._watch.want_mirror_anew(snapshots)
         self._uplink = Uplink(self._links.border, node.region, node.name)
         self._slots = SlotWatch(settings.slots, folder.running)
+        own = settings.slots.cordon_file if settings.slots is not None else None
+        self._cordon = Cordon.of(own, folder.root)
         self._shipping: RollupShipping | None = None
         self._border_alarm = BorderAlarm(settings.nats.server_log, self.alarms, self.metrics)
 
@@ -245,6 +248,7 @@ class _Agent:
         return HealthReport(
             node=self._settings.node,
             slots=self._slots,
+            cordon=self._cordon,
             rollout=self._rollout,
             knowledge=self._knowledge,
             config_beats=self._config.beats,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contract import uplink_pb2
-from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document
+from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document, Roster
 from contract.names import is_name, is_region
 from edge.sync.errors import RefusedError
 from edge.sync.verification import TrustedKeys, check_content, parsed, unpacked
@@ -19,11 +19,13 @@ TENANT_KINDS = ("Tenant", "Agent", "Flow", "Policy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedBundle:
-    """A bundle that the hub signed for this region. `message` are the bytes as received."""
+    """A bundle that the hub signed for this region. `message` are the bytes as received; `roster` is None where the hub
+    enrols no nodes."""
 
     version: int
     created_at_ms: int
     documents: tuple[Document, ...]
+    roster: Roster | None
     message: bytes
 
 
@@ -53,12 +55,15 @@ class BundleReader:
             text = f"version {manifest.version} is not newer than {newer_than}"
             raise RefusedError(uplink_pb2.REFUSAL_REPLAYED, text)
         check_content(content, sha256=manifest.content_sha256, size_bytes=manifest.content_bytes)
-        documents = parsed(Bundle, unpacked(content, limit_bytes=self.limit_bytes)).documents
-        _check_names(documents)
+        bundle = parsed(Bundle, unpacked(content, limit_bytes=self.limit_bytes))
+        _check_names(bundle.documents)
+        if bundle.HasField("roster") and bundle.roster.region != self.region:
+            raise RefusedError(uplink_pb2.REFUSAL_WRONG_REGION, "the roster is another region's")
         return CheckedBundle(
             version=manifest.version,
             created_at_ms=manifest.created_at_ms,
-            documents=tuple(documents),
+            documents=tuple(bundle.documents),
+            roster=bundle.roster if bundle.HasField("roster") else None,
             message=data,
         )
 

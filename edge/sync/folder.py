@@ -3,8 +3,9 @@
 A bundle is unpacked beside its place, synced to disk, renamed into it, and only then made current by one rename of a
 symlink. Whatever moment the process dies in, `current` names a whole bundle; leftovers are removed at the next start.
 
-Layout: `bundles/<version>/{bundle.pb,region.yaml,<tenant>/*.yaml}`, `current` -> `bundles/<version>`, `knowledge/`,
-`running/<worker>.{json,lock}`, `acks/`, `downloads/`, `rollups.db`.
+Layout: `bundles/<version>/{bundle.pb,region.yaml,roster.json,cordoned,<tenant>/*.yaml}`, `current` ->
+`bundles/<version>`, `knowledge/`, `running/<worker>.{json,lock}`, `acks/`, `downloads/`, `rollups.db`.
+`roster.json` and `cordoned` are there where the bundle says so (membership.py).
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import structlog
 
 from edge.sync.bundle import BundleReader, CheckedBundle, file_name
 from edge.sync.errors import RefusedError
+from edge.sync.membership import roster_files
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +30,9 @@ _NEXT = ".current-next"
 class SyncFolder:
     """What the node agent keeps for the workers of its node."""
 
-    def __init__(self, root: Path, *, bundles_kept: int) -> None:
+    def __init__(self, root: Path, *, node: str, bundles_kept: int) -> None:
         self.root = root
+        self._node = node
         self.bundles = root / "bundles"
         self.knowledge = root / "knowledge"
         self.running = root / "running"
@@ -131,7 +134,7 @@ class SyncFolder:
         incoming = self._incoming(bundle.version)
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir()
-        for path, content in _files(bundle):
+        for path, content in self._files(bundle):
             target = incoming / path
             target.parent.mkdir(exist_ok=True)
             _write_synced(target, content)
@@ -147,15 +150,15 @@ class SyncFolder:
 
     def _is_whole(self, bundle: CheckedBundle) -> bool:
         place = self._place(bundle.version)
-        wanted = dict(_files(bundle))
+        wanted = dict(self._files(bundle))
         found = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
         return found == set(wanted) and all((place / path).read_bytes() == content for path, content in wanted.items())
 
-
-def _files(bundle: CheckedBundle) -> Iterator[tuple[str, bytes]]:
-    yield MESSAGE_FILE, bundle.message
-    for document in bundle.documents:
-        yield file_name(document), document.yaml
+    def _files(self, bundle: CheckedBundle) -> Iterator[tuple[str, bytes]]:
+        yield MESSAGE_FILE, bundle.message
+        yield from roster_files(bundle.roster, self._node)
+        for document in bundle.documents:
+            yield file_name(document), document.yaml
 
 
 def _write_synced(path: Path, content: bytes) -> None:

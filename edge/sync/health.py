@@ -8,6 +8,7 @@ from importlib import metadata
 from contract.uplink_pb2 import Health, KnowledgeVersion
 from edge.sync.alarms import Alarms
 from edge.sync.beats import BeatWatch
+from edge.sync.cordon import Cordon
 from edge.sync.knowledge import KnowledgeSync
 from edge.sync.metrics import SyncMetrics
 from edge.sync.rollout import Rollout
@@ -24,6 +25,7 @@ class HealthReport:
 
     node: NodeSection
     slots: SlotWatch
+    cordon: Cordon
     rollout: Rollout
     knowledge: KnowledgeSync
     config_beats: BeatWatch
@@ -59,6 +61,7 @@ class HealthReport:
             config_beat_age_ms=_age_ms(self.config_beats),
             knowledge_beat_age_ms=_age_ms(self.knowledge.beats),
             border_refusals=self.border_refusals(),
+            is_cordoned=self.cordon.is_up,
         )
 
 

@@ -58,6 +58,9 @@ class RecordsSection(Section):
 class SlotsSection(Section):
     directory: Path = Field(description="folder of slot files, as the call workers have it")
     capacity: int = Field(ge=1, le=1000, description="calls at once on this node")
+    cordon_file: Path | None = Field(
+        default=None, description="file that, while it is there, has the node refuse new calls"
+    )
 
 
 class ReplicationSection(Section):

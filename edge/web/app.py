@@ -13,7 +13,7 @@ from importlib import resources
 from aiohttp import WSMsgType, web
 
 from contract.errors import BoroughError
-from edge.call.errors import NoCapacityError
+from edge.call.errors import NoCapacityError, NodeCordonedError
 from edge.call.observer import CallEnded
 from edge.media.webrtc import WebRtcOfferError, WebRtcSettings
 from edge.web.calls import AgentListing, WebCallAcceptor, WebCalls
@@ -42,6 +42,7 @@ HEADERS = {
 }
 STATUS = {
     NoCapacityError: 503,
+    NodeCordonedError: 503,
     WebRtcOfferError: 400,
     MalformedRequestError: 400,
     ForeignOriginError: 403,

@@ -8,7 +8,7 @@ from pathlib import Path
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document, Signed
+from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document, Roster, Signed
 from edge.sync.verification import key_id
 
 REGION = "in-south"
@@ -34,9 +34,10 @@ class SigningHub:
         *,
         region: str = REGION,
         content: bytes | None = None,
+        roster: Roster | None = None,
     ) -> bytes:
         """A bundle's message, of the shop's documents unless told otherwise."""
-        raw = Bundle(documents=documents or shop()).SerializeToString()
+        raw = Bundle(documents=documents or shop(), roster=roster).SerializeToString()
         packed = zstandard.compress(raw) if content is None else content
         manifest = BundleManifest(
             region=region,

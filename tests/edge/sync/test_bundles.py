@@ -51,7 +51,7 @@ class Node:
 
 def node_in(directory: Path, hub: SigningHub, keys: TrustedKeys | None = None) -> Node:
     settings = SyncSection(directory=directory, bundles_kept=3)
-    folder = SyncFolder(directory, bundles_kept=3)
+    folder = SyncFolder(directory, node=NODE, bundles_kept=3)
     folder.prepare()
     acks = AckOutbox(folder.acks, REGION, NODE)
     node_alarms = Alarms(CollectorRegistry())

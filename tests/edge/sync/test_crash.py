@@ -80,7 +80,7 @@ async def test_an_agent_that_is_killed_at_any_moment_leaves_a_whole_bundle(tmp_p
         config.write_text(as_toml(settings), encoding="utf-8")
         keys = TrustedKeys([w.hub.signing.key.public_key()])
         reader = BundleReader(region=REGION, keys=keys, limit_bytes=1 << 24)
-        folder = SyncFolder(settings.sync.directory, bundles_kept=3)
+        folder = SyncFolder(settings.sync.directory, node=settings.node.name, bundles_kept=3)
         publishing = asyncio.create_task(keep_publishing())
         seen = 0
         for _ in range(KILLS):

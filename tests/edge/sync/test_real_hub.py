@@ -46,7 +46,7 @@ async def test_what_an_operator_applies_runs_on_every_node(tmp_path: Path) -> No
             await hub.until_active("hub-1")
             assert (await hub.run("apply", "-f", str(estate))).exit_code == 0
             nodes = [settings_of(network, tmp_path, number, hub=trusting(hub)) for number in (1, 2)]
-            folders = [SyncFolder(node.sync.directory, bundles_kept=3) for node in nodes]
+            folders = [SyncFolder(node.sync.directory, node=node.node.name, bundles_kept=3) for node in nodes]
 
             async def is_settled() -> bool:
                 status = json.loads((await hub.run("fleet", "status", "--json")).output)
