@@ -29,6 +29,8 @@ class Host:
 
     namespace: str
     address: str
+    switch: str
+    port: str
 
     def command(self, *argv: str) -> list[str]:
         """The command that runs `argv` on this host."""
@@ -50,23 +52,12 @@ class Host:
 
     def open_socket(self, kind: socket.SocketKind, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
         """A socket of this host, usable from here: a socket stays where it was made."""
-        made: list[socket.socket] = []
-        failed: list[OSError] = []
-
-        def make() -> None:
-            try:
-                with Path(f"/run/netns/{self.namespace}").open("rb") as space:
-                    if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), _CLONE_NEWNET) != 0:
-                        raise OSError(ctypes.get_errno(), f"setns {self.namespace}")
-                made.append(socket.socket(family, kind))
-            except OSError as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=make, name=f"socket:{self.namespace}")
+        made: list[socket.socket | OSError] = []
+        thread = threading.Thread(target=lambda: made.append(_made_in(self.namespace, kind, family)))
         thread.start()
         thread.join()
-        if failed:
-            raise failed[0]
+        if isinstance(made[0], OSError):
+            raise made[0]
         return made[0]
 
     def get(self, address: tuple[str, int], path: str) -> str:
@@ -106,7 +97,7 @@ def switched(addresses: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, Hos
                 _ip("-n", namespace, "address", "add", _with_prefix(address), "dev", "eth0", *_no_dad(address))
             _ip("-n", namespace, "link", "set", "lo", "up")
             _ip("-n", namespace, "link", "set", "eth0", "up")
-            hosts[name] = Host(namespace=namespace, address=own[0])
+            hosts[name] = Host(namespace=namespace, address=own[0], switch=switch, port=f"port{index}")
         yield hosts
     finally:
         for namespace in reversed(made):
@@ -114,8 +105,8 @@ def switched(addresses: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, Hos
 
 
 def pull_cable(host: Host) -> None:
-    """The host hears nobody from now on."""
-    _ip("-n", host.namespace, "link", "set", "eth0", "down")
+    """The host hears nobody from now on, and does not notice by itself."""
+    _ip("-n", host.switch, "link", "set", host.port, "nomaster")
 
 
 def until(fact: Callable[[], bool], *, within_s: float, what: str) -> float:
@@ -132,6 +123,17 @@ def require_namespaces() -> None:
     """Skip the test where there can be none."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
+
+
+def _made_in(namespace: str, kind: socket.SocketKind, family: socket.AddressFamily) -> socket.socket | OSError:
+    """Changes the namespace of the thread that runs it."""
+    with Path(f"/run/netns/{namespace}").open("rb") as space:
+        if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), _CLONE_NEWNET) != 0:
+            return OSError(ctypes.get_errno(), f"setns {namespace}")
+    try:
+        return socket.socket(family, kind)
+    except OSError as error:
+        return error
 
 
 def _whole(answer: bytes) -> int:

@@ -4,7 +4,6 @@ import re
 import select
 import socket
 import subprocess
-import wave
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from provisioning.asterisk.settings import (
 from tests.ansible.front_door.network import COMMAND_TIMEOUT_S, Host, until
 
 NODE_PORT = 5080
+WAV_HEADER_BYTES = 44
 RTP_PORTS = PortRange(first=20_000, last=20_099)
 # What a worker would do: answers and talks back. A node's own dialplan needs workers, which these tests do without.
 ECHO_DIALPLAN = "[general]\n[incoming]\nexten = _X.,1,Answer()\n same = n,Echo()\n"
@@ -32,7 +32,8 @@ BUSY_DIALPLAN = "[general]\n[incoming]\nexten = _X.,1,Hangup(34)\n"
 # A caller that says 1004 Hz and keeps what it hears; its own words are not in it.
 CALLER_DIALPLAN = (
     "[general]\n[incoming]\nexten = _X.,1,Answer()\n same = n,Echo()\n"
-    "[caller]\nexten = tone,1,MixMonitor(/srv/recordings/mix.wav,r(/srv/recordings/heard.wav))\n same = n,Milliwatt()\n"
+    "[caller]\nexten = tone,1,Set(FILE=/srv/recordings/${UNIQUEID})\n"
+    " same = n,MixMonitor(${FILE}.mix.wav,r(${FILE}.heard.wav))\n same = n,Milliwatt()\n"
 )
 
 
@@ -77,13 +78,18 @@ class Pbx:
         self.process.wait(timeout=10)
 
     def loudness(self) -> float:
-        """How loud the latest second is that the caller heard, 0 to 1."""
-        path = self.settings.recordings_directory / "heard.wav"
-        if not path.is_file():
-            return 0.0
-        with path.open("rb") as file:
-            samples = array("h", file.read()[44:][-16_000:][: 2 * 8000])
-        return max(map(abs, samples), default=0) / 32_768
+        """How loud the latest half second is that callers hear, 0 to 1; of the quietest call."""
+        found = [_loudness(path) for path in self.settings.recordings_directory.glob("*.heard.wav")]
+        return min(found, default=0.0)
+
+    def heard_bytes(self) -> int:
+        """How much of the quietest call is recorded."""
+        return min((path.stat().st_size for path in self.settings.recordings_directory.glob("*.heard.wav")), default=0)
+
+
+def _loudness(path: Path) -> float:
+    samples = array("h", path.read_bytes()[WAV_HEADER_BYTES:][-8_000:])
+    return max(map(abs, samples), default=0) / 32_768
 
 
 def node_settings(
@@ -161,9 +167,3 @@ def _wait_until_ready(ready: socket.socket, process: subprocess.Popen[bytes], se
         return bool(readable) and b"READY=1" in ready.recv(4096)
 
     until(is_ready, within_s=START_TIMEOUT_S, what=f"asterisk {settings.name} is ready")
-
-
-def frames(path: Path) -> int:
-    """Samples in a finished recording."""
-    with wave.open(str(path)) as file:
-        return file.getnframes()

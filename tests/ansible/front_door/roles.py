@@ -1,61 +1,34 @@
-"""Renders the roles' templates as Ansible would: the same Jinja settings, the roles' own defaults."""
+"""Renders the roles' templates with Ansible's own engine and the roles' own defaults."""
 
-import itertools
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.meta
-import yaml
+from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
+from ansible.plugins.loader import init_plugin_loader  # type: ignore[import-untyped]
+from ansible.template import Templar, trust_as_template  # type: ignore[import-untyped]
 
 ROLES = Path(__file__).resolve().parents[3] / "ansible" / "roles"
 
+init_plugin_loader()
+
 
 def render(role: str, template: str, variables: Mapping[str, Any]) -> str:
-    """The text of a template. Defaults that are templates themselves are resolved first, as far as they need."""
-    environment = jinja2.Environment(
-        trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False
-    )
-    environment.filters |= {"bool": _is_true, "flatten": lambda lists: list(itertools.chain.from_iterable(lists))}
-    environment.tests |= {"search": lambda text, pattern: re.search(pattern, text) is not None}
+    """The text of a template; `variables` go before the role's defaults and constants."""
+    loader = DataLoader()
     values: dict[str, Any] = {
-        **_own(role, "defaults"),
-        **_own(role, "vars"),
         "ansible_managed": "by Ansible",
-        **variables,
+        "inventory_hostname": "node",
+        "groups": {},
+        "hostvars": {},
     }
-    for _ in range(4):
-        values = {name: _resolved(environment, value, values) for name, value in values.items()}
+    for folder in ("defaults", "vars"):
+        path = ROLES / role / folder / "main.yml"
+        values |= loader.load_from_file(str(path), trusted_as_template=True)
     text = (ROLES / role / "templates" / template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(values)
+    return str(Templar(loader=loader, variables=values | dict(variables)).template(trust_as_template(text)))
 
 
-def _is_true(value: object) -> bool:
-    return str(value).lower() in {"true", "yes", "1"}
-
-
-def _own(role: str, folder: str) -> dict[str, Any]:
-    path = ROLES / role / folder / "main.yml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
-
-
-def _resolved(environment: jinja2.Environment, value: Any, values: Mapping[str, Any]) -> Any:
-    if not _is_template(value) or any(map(_is_template, map(values.get, _names(environment, value)))):
-        return value
-    expression = value.strip()
-    if expression.count("{{") == 1 and expression.startswith("{{") and expression.endswith("}}"):
-        try:
-            return environment.compile_expression(expression[2:-2].strip(), undefined_to_none=False)(**values)
-        except jinja2.UndefinedError:
-            return value
-    return environment.from_string(value).render(values)
-
-
-def _is_template(value: object) -> bool:
-    return isinstance(value, str) and "{{" in value
-
-
-def _names(environment: jinja2.Environment, value: str) -> set[str]:
-    return jinja2.meta.find_undeclared_variables(environment.parse(value))
+def role_file(role: str, name: str) -> Path:
+    """A file that the role installs as it is."""
+    return ROLES / role / "files" / name

@@ -56,6 +56,35 @@ def bound(host: Host, port: int, *, timeout_s: float = 2.0) -> socket.socket:
     return opened
 
 
+def exchange(opened: socket.socket, message: bytes, to: tuple[str, int]) -> str:
+    """The whole final answer to a request; empty when none comes in time."""
+    opened.sendto(message, to)
+    try:
+        while (text := opened.recv(65_536).decode()).startswith("SIP/2.0 1"):
+            continue
+    except TimeoutError:
+        return ""
+    return text
+
+
+def received(opened: socket.socket, method: str) -> bytes:
+    """The next request of this method."""
+    while not (message := opened.recv(65_536)).startswith(f"{method} ".encode()):
+        continue
+    return message
+
+
+def accepted(offer: bytes, *, at: tuple[str, int]) -> bytes:
+    """200 OK to an offer, from a node at this address."""
+    head = offer.decode().split("\r\n\r\n", 1)[0].split("\r\n")
+    kept = [line for line in head if line.split(":", 1)[0] in {"Via", "Record-Route", "From", "Call-ID", "CSeq"}]
+    to = next(line for line in head if line.startswith("To:"))
+    body = SDP.format(host=at[0])
+    lines = ["SIP/2.0 200 OK", *kept, f"{to};tag=node", f"Contact: <sip:{at[0]}:{at[1]}>"]
+    lines += ["Content-Type: application/sdp", f"Content-Length: {len(body)}"]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
 def answer(opened: socket.socket, *, final: bool = True) -> str | None:
     """The next (final) answer's first line, or None when nothing comes in time."""
     try:
