@@ -9,6 +9,7 @@ import click
 
 from provisioning.node.cli.identity import enroll_node, init_hub, renew_certificates
 from provisioning.node.cli.render import render
+from provisioning.node.cli.rotation import drain, status, undrain
 
 ENTRY_POINT_GROUP = "borough.node_commands"
 
@@ -38,5 +39,5 @@ def node() -> None:
     """This machine as a node of its region: enrol, render, test, drain; and the tokens to enrol with."""
 
 
-for command in (render, init_hub, enroll_node, renew_certificates):
+for command in (render, init_hub, enroll_node, renew_certificates, drain, undrain, status):
     node.add_command(command)
