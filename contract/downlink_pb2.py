@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ontract/downlink.proto\x12\x13\x62orough.downlink.v1\"9\n\x06Signed\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"O\n\rBundleMessage\x12-\n\x08manifest\x18\x01 \x01(\x0b\x32\x1b.borough.downlink.v1.Signed\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"w\n\x0e\x42undleManifest\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x16\n\x0e\x63ontent_sha256\x18\x03 \x01(\x0c\x12\x15\n\rcontent_bytes\x18\x04 \x01(\x04\x12\x15\n\rcreated_at_ms\x18\x05 \x01(\x03\"g\n\x06\x42undle\x12\x30\n\tdocuments\x18\x01 \x03(\x0b\x32\x1d.borough.downlink.v1.Document\x12+\n\x06roster\x18\x02 \x01(\x0b\x32\x1b.borough.downlink.v1.Roster\"u\n\x06Roster\x12\x0e\n\x06region\x18\x01 \x01(\t\x12+\n\x03hub\x18\x02 \x01(\x0b\x32\x1e.borough.downlink.v1.RosterHub\x12.\n\x05nodes\x18\x03 \x03(\x0b\x32\x1f.borough.downlink.v1.RosterNode\"R\n\tRosterHub\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x11\n\tleaf_port\x18\x03 \x01(\r\x12\x13\n\x0b\x63lient_port\x18\x04 \x01(\r\"\x93\x01\n\nRosterNode\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.borough.downlink.v1.NodeState\x12\x37\n\nidentities\x18\x04 \x03(\x0b\x32#.borough.downlink.v1.RosterIdentity\":\n\x0eRosterIdentity\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04uris\x18\x02 \x03(\t\x12\x0c\n\x04pins\x18\x03 \x03(\t\"V\n\x08\x44ocument\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\r\x12\x0c\n\x04yaml\x18\x05 \x01(\x0c\"R\n\x10KnowledgeMessage\x12-\n\x08manifest\x18\x01 \x01(\x0b\x32\x1b.borough.downlink.v1.Signed\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x8f\x02\n\x11KnowledgeManifest\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x15\n\rcreated_at_ms\x18\x04 \x01(\x03\x12\r\n\x05items\x18\x05 \x01(\x04\x12\x16\n\x0e\x63ontent_sha256\x18\x06 \x01(\x0c\x12\x15\n\rcontent_bytes\x18\x07 \x01(\x04\x12\x38\n\x08snapshot\x18\x08 \x01(\x0b\x32$.borough.downlink.v1.SnapshotContentH\x00\x12/\n\x05\x64\x65lta\x18\t \x01(\x0b\x32\x1e.borough.downlink.v1.DeltaBaseH\x00\x42\t\n\x07\x63ontent\"]\n\x0fSnapshotContent\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\x02 \x01(\x0c\x12\x12\n\nfile_bytes\x18\x03 \x01(\x04\x12\x11\n\tembedding\x18\x04 \x01(\t\"\x1c\n\tDeltaBase\x12\x0f\n\x07version\x18\x01 \x01(\x04\"s\n\x0c\x44\x65ltaContent\x12\x33\n\x07upserts\x18\x01 \x03(\x0b\x32\".borough.downlink.v1.KnowledgeItem\x12.\n\x08removals\x18\x02 \x03(\x0b\x32\x1c.borough.downlink.v1.ItemKey\"%\n\x07ItemKey\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\xe0\x02\n\rKnowledgeItem\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\t\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x11\n\tquestions\x18\x07 \x03(\t\x12\r\n\x05group\x18\x08 \x01(\t\x12\x46\n\nattributes\x18\t \x03(\x0b\x32\x32.borough.downlink.v1.KnowledgeItem.AttributesEntry\x12\x12\n\nvalid_from\x18\n \x01(\t\x12\x13\n\x0bvalid_until\x18\x0b \x01(\t\x12,\n\x05texts\x18\x0c \x03(\x0b\x32\x1d.borough.downlink.v1.ItemText\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\x08ItemText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\x12\r\n\x05scale\x18\x03 \x01(\x02\"\'\n\x04\x42\x65\x61t\x12\x12\n\nsent_at_ms\x18\x01 \x01(\x03\x12\x0b\n\x03seq\x18\x02 \x01(\x04*\x88\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ACTIVE\x10\x01\x12\x17\n\x13NODE_STATE_CORDONED\x10\x02\x12\x17\n\x13NODE_STATE_DRAINING\x10\x03\x12\x16\n\x12NODE_STATE_REMOVED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ontract/downlink.proto\x12\x13\x62orough.downlink.v1\"9\n\x06Signed\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"O\n\rBundleMessage\x12-\n\x08manifest\x18\x01 \x01(\x0b\x32\x1b.borough.downlink.v1.Signed\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"w\n\x0e\x42undleManifest\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x16\n\x0e\x63ontent_sha256\x18\x03 \x01(\x0c\x12\x15\n\rcontent_bytes\x18\x04 \x01(\x04\x12\x15\n\rcreated_at_ms\x18\x05 \x01(\x03\"g\n\x06\x42undle\x12\x30\n\tdocuments\x18\x01 \x03(\x0b\x32\x1d.borough.downlink.v1.Document\x12+\n\x06roster\x18\x02 \x01(\x0b\x32\x1b.borough.downlink.v1.Roster\"u\n\x06Roster\x12\x0e\n\x06region\x18\x01 \x01(\t\x12+\n\x03hub\x18\x02 \x01(\x0b\x32\x1e.borough.downlink.v1.RosterHub\x12.\n\x05nodes\x18\x03 \x03(\x0b\x32\x1f.borough.downlink.v1.RosterNode\"R\n\tRosterHub\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x11\n\tleaf_port\x18\x03 \x01(\r\x12\x13\n\x0b\x63lient_port\x18\x04 \x01(\r\"\x93\x01\n\nRosterNode\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.borough.downlink.v1.NodeState\x12\x37\n\nidentities\x18\x04 \x03(\x0b\x32#.borough.downlink.v1.RosterIdentity\":\n\x0eRosterIdentity\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04uris\x18\x02 \x03(\t\x12\x0c\n\x04pins\x18\x03 \x03(\t\"V\n\x08\x44ocument\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\r\x12\x0c\n\x04yaml\x18\x05 \x01(\x0c\"R\n\x10KnowledgeMessage\x12-\n\x08manifest\x18\x01 \x01(\x0b\x32\x1b.borough.downlink.v1.Signed\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\xc7\x02\n\x11KnowledgeManifest\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x15\n\rcreated_at_ms\x18\x04 \x01(\x03\x12\r\n\x05items\x18\x05 \x01(\x04\x12\x16\n\x0e\x63ontent_sha256\x18\x06 \x01(\x0c\x12\x15\n\rcontent_bytes\x18\x07 \x01(\x04\x12\x38\n\x08snapshot\x18\x08 \x01(\x0b\x32$.borough.downlink.v1.SnapshotContentH\x00\x12/\n\x05\x64\x65lta\x18\t \x01(\x0b\x32\x1e.borough.downlink.v1.DeltaBaseH\x00\x12\x36\n\x07removal\x18\n \x01(\x0b\x32#.borough.downlink.v1.RemovalContentH\x00\x42\t\n\x07\x63ontent\"\x10\n\x0eRemovalContent\"]\n\x0fSnapshotContent\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\x02 \x01(\x0c\x12\x12\n\nfile_bytes\x18\x03 \x01(\x04\x12\x11\n\tembedding\x18\x04 \x01(\t\"\x1c\n\tDeltaBase\x12\x0f\n\x07version\x18\x01 \x01(\x04\"s\n\x0c\x44\x65ltaContent\x12\x33\n\x07upserts\x18\x01 \x03(\x0b\x32\".borough.downlink.v1.KnowledgeItem\x12.\n\x08removals\x18\x02 \x03(\x0b\x32\x1c.borough.downlink.v1.ItemKey\"%\n\x07ItemKey\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\xe0\x02\n\rKnowledgeItem\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\t\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x11\n\tquestions\x18\x07 \x03(\t\x12\r\n\x05group\x18\x08 \x01(\t\x12\x46\n\nattributes\x18\t \x03(\x0b\x32\x32.borough.downlink.v1.KnowledgeItem.AttributesEntry\x12\x12\n\nvalid_from\x18\n \x01(\t\x12\x13\n\x0bvalid_until\x18\x0b \x01(\t\x12,\n\x05texts\x18\x0c \x03(\x0b\x32\x1d.borough.downlink.v1.ItemText\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\x08ItemText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\x12\r\n\x05scale\x18\x03 \x01(\x02\"\'\n\x04\x42\x65\x61t\x12\x12\n\nsent_at_ms\x18\x01 \x01(\x03\x12\x0b\n\x03seq\x18\x02 \x01(\x04*\x88\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ACTIVE\x10\x01\x12\x17\n\x13NODE_STATE_CORDONED\x10\x02\x12\x17\n\x13NODE_STATE_DRAINING\x10\x03\x12\x16\n\x12NODE_STATE_REMOVED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_KNOWLEDGEITEM_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_KNOWLEDGEITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_NODESTATE']._serialized_start=2008
-  _globals['_NODESTATE']._serialized_end=2144
+  _globals['_NODESTATE']._serialized_start=2082
+  _globals['_NODESTATE']._serialized_end=2218
   _globals['_SIGNED']._serialized_start=48
   _globals['_SIGNED']._serialized_end=105
   _globals['_BUNDLEMESSAGE']._serialized_start=107
@@ -56,21 +56,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KNOWLEDGEMESSAGE']._serialized_start=915
   _globals['_KNOWLEDGEMESSAGE']._serialized_end=997
   _globals['_KNOWLEDGEMANIFEST']._serialized_start=1000
-  _globals['_KNOWLEDGEMANIFEST']._serialized_end=1271
-  _globals['_SNAPSHOTCONTENT']._serialized_start=1273
-  _globals['_SNAPSHOTCONTENT']._serialized_end=1366
-  _globals['_DELTABASE']._serialized_start=1368
-  _globals['_DELTABASE']._serialized_end=1396
-  _globals['_DELTACONTENT']._serialized_start=1398
-  _globals['_DELTACONTENT']._serialized_end=1513
-  _globals['_ITEMKEY']._serialized_start=1515
-  _globals['_ITEMKEY']._serialized_end=1552
-  _globals['_KNOWLEDGEITEM']._serialized_start=1555
-  _globals['_KNOWLEDGEITEM']._serialized_end=1907
-  _globals['_KNOWLEDGEITEM_ATTRIBUTESENTRY']._serialized_start=1858
-  _globals['_KNOWLEDGEITEM_ATTRIBUTESENTRY']._serialized_end=1907
-  _globals['_ITEMTEXT']._serialized_start=1909
-  _globals['_ITEMTEXT']._serialized_end=1964
-  _globals['_BEAT']._serialized_start=1966
-  _globals['_BEAT']._serialized_end=2005
+  _globals['_KNOWLEDGEMANIFEST']._serialized_end=1327
+  _globals['_REMOVALCONTENT']._serialized_start=1329
+  _globals['_REMOVALCONTENT']._serialized_end=1345
+  _globals['_SNAPSHOTCONTENT']._serialized_start=1347
+  _globals['_SNAPSHOTCONTENT']._serialized_end=1440
+  _globals['_DELTABASE']._serialized_start=1442
+  _globals['_DELTABASE']._serialized_end=1470
+  _globals['_DELTACONTENT']._serialized_start=1472
+  _globals['_DELTACONTENT']._serialized_end=1587
+  _globals['_ITEMKEY']._serialized_start=1589
+  _globals['_ITEMKEY']._serialized_end=1626
+  _globals['_KNOWLEDGEITEM']._serialized_start=1629
+  _globals['_KNOWLEDGEITEM']._serialized_end=1981
+  _globals['_KNOWLEDGEITEM_ATTRIBUTESENTRY']._serialized_start=1932
+  _globals['_KNOWLEDGEITEM_ATTRIBUTESENTRY']._serialized_end=1981
+  _globals['_ITEMTEXT']._serialized_start=1983
+  _globals['_ITEMTEXT']._serialized_end=2038
+  _globals['_BEAT']._serialized_start=2040
+  _globals['_BEAT']._serialized_end=2079
 # @@protoc_insertion_point(module_scope)

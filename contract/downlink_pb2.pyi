@@ -360,6 +360,7 @@ class KnowledgeManifest(_message.Message):
     CONTENT_BYTES_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
+    REMOVAL_FIELD_NUMBER: _builtins.int
     region: _builtins.str
     tenant: _builtins.str
     version: _builtins.int
@@ -375,6 +376,8 @@ class KnowledgeManifest(_message.Message):
     def delta(self) -> Global___DeltaBase:
         """A delta follows the version just before it and nothing else."""
 
+    @_builtins.property
+    def removal(self) -> Global___RemovalContent: ...
     def __init__(
         self,
         *,
@@ -387,16 +390,34 @@ class KnowledgeManifest(_message.Message):
         content_bytes: _builtins.int = ...,
         snapshot: Global___SnapshotContent | None = ...,
         delta: Global___DeltaBase | None = ...,
+        removal: Global___RemovalContent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "delta", b"delta", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "delta", b"delta", "removal", b"removal", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "content_sha256", b"content_sha256", "created_at_ms", b"created_at_ms", "delta", b"delta", "items", b"items", "region", b"region", "snapshot", b"snapshot", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "content_sha256", b"content_sha256", "created_at_ms", b"created_at_ms", "delta", b"delta", "items", b"items", "region", b"region", "removal", b"removal", "snapshot", b"snapshot", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["snapshot", "delta"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["snapshot", "delta", "removal"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___KnowledgeManifest: _TypeAlias = KnowledgeManifest  # noqa: Y015
+
+@_typing.final
+class RemovalContent(_message.Message):
+    """The region serves the tenant no longer: nothing of its knowledge stays there. Of the version that the region had last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovalContent: _TypeAlias = RemovalContent  # noqa: Y015
 
 @_typing.final
 class SnapshotContent(_message.Message):

@@ -9,7 +9,7 @@ A mirror that is made anew begins where the hub believes the old one ended. Whoe
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from contract.subjects import (
@@ -172,6 +172,14 @@ class MirrorSpec:
     def info_subject(self) -> str:
         return f"$JS.API.STREAM.INFO.{self.name}"
 
+    def is_nearly_full(self, held_bytes: int) -> bool:
+        """Whether a mirror of this size should be made anew: it then holds what the hub holds."""
+        return held_bytes > NEARLY_FULL * self.limits.max_bytes
+
+    @property
+    def update_subject(self) -> str:
+        return f"$JS.API.STREAM.UPDATE.{self.name}"
+
     def request(self, replicas: int = 1) -> Json:
         """Body of the request for the mirror in the region. Idempotent."""
         return {
@@ -187,11 +195,25 @@ class MirrorSpec:
 
 
 _CONFIG = Limits(max_bytes=512 * MIB, max_messages_per_subject=8, max_message_bytes=MAX_PAYLOAD_BYTES)
-_KNOWLEDGE = Limits(max_bytes=2 * GIB, max_messages_per_subject=1_000, max_message_bytes=MAX_PAYLOAD_BYTES)
-# At the hub a full object store refuses the next snapshot, so that no half of an older one is left. Deletions do not
-# reach a mirror: there the oldest chunks give way.
-_SNAPSHOTS = Limits(max_bytes=8 * GIB, discard="new")
-_SNAPSHOTS_MIRROR = Limits(max_bytes=4 * GIB)
+# What a tenant may hold of a region's streams, so that none takes another's room: the hub sends a snapshot in place of
+# a delta that would take more, and deletes what came before a snapshot. It keeps two snapshots and sends a third.
+KNOWLEDGE_MESSAGES_A_TENANT = 500
+KNOWLEDGE_BYTES_A_TENANT = 64 * MIB
+SNAPSHOT_BYTES_A_TENANT = 512 * MIB
+# Should they be full all the same, the hub refuses what is new: nothing that is there is lost, no half of an older
+# snapshot is left.
+_KNOWLEDGE = Limits(
+    max_bytes=4 * GIB,
+    max_messages_per_subject=KNOWLEDGE_MESSAGES_A_TENANT,
+    max_message_bytes=MAX_PAYLOAD_BYTES,
+    discard="new",
+)
+_SNAPSHOTS = Limits(max_bytes=16 * GIB, discard="new")
+# What is deleted at the hub stays in a mirror: it takes twice as much, and is made anew before the oldest gives way
+# (`MirrorSpec.is_nearly_full`).
+_KNOWLEDGE_MIRROR = replace(_KNOWLEDGE, max_bytes=2 * _KNOWLEDGE.max_bytes, discard="old")
+_SNAPSHOTS_MIRROR = Limits(max_bytes=2 * _SNAPSHOTS.max_bytes)
+NEARLY_FULL = 0.9
 
 ROLLUPS = StreamSpec(
     name=ROLLUP_STREAM,
@@ -241,7 +263,7 @@ def mirrors(region: str) -> list[MirrorSpec]:
     """The mirrors of a region; the hub makes the consumer of each, the region the mirror."""
     return [
         MirrorSpec(region=region, name=config_stream(region), channel="config", limits=_CONFIG),
-        MirrorSpec(region=region, name=knowledge_stream(region), channel="knowledge", limits=_KNOWLEDGE),
+        MirrorSpec(region=region, name=knowledge_stream(region), channel="knowledge", limits=_KNOWLEDGE_MIRROR),
         MirrorSpec(
             region=region,
             name=object_stream(snapshot_bucket(region)),

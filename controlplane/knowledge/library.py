@@ -21,7 +21,13 @@ from nats.errors import Error as NatsError
 
 from contract.downlink_pb2 import KnowledgeItem
 from contract.knowledge_items import Item
-from contract.streams import MAX_PAYLOAD_BYTES
+from contract.streams import (
+    KNOWLEDGE_BYTES_A_TENANT,
+    KNOWLEDGE_MESSAGES_A_TENANT,
+    MAX_PAYLOAD_BYTES,
+    MIB,
+    SNAPSHOT_BYTES_A_TENANT,
+)
 from controlplane.admin.callers import Caller, Role
 from controlplane.audit import append_entry
 from controlplane.cancelling import raise_if_cancelled
@@ -32,6 +38,7 @@ from controlplane.knowledge.content import (
     SnapshotFile,
     body_of,
     pack_delta,
+    snapshot_path,
     write_snapshot,
 )
 from controlplane.knowledge.draft_vectors import DraftVectors
@@ -44,14 +51,14 @@ from controlplane.knowledge.errors import (
 )
 from controlplane.knowledge.publishing import KnowledgePublisher
 from controlplane.knowledge.sealing import Seal
-from controlplane.knowledge.store import Counts, ItemChange, KnowledgeVersion, OutgoingMessage
+from controlplane.knowledge.store import Counts, ItemChange, KnowledgeVersion, OutgoingMessage, Sent
 from controlplane.signing import Signer
 
 log = structlog.get_logger(__name__)
 
 SNAPSHOT_SHARE = 0.2
-# A stream keeps 1,000 messages of a tenant: a node that starts from nothing must find a snapshot among them.
-MOST_DELTAS = 500
+# A stream keeps so many messages of a tenant: a node that starts from nothing must find a snapshot among them.
+MOST_DELTAS = KNOWLEDGE_MESSAGES_A_TENANT // 2
 # Manifest, signature and the envelope take less than the rest.
 LARGEST_DELTA_BYTES = MAX_PAYLOAD_BYTES - 64 * 1024
 SHOWN_CHANGES = 50
@@ -110,7 +117,7 @@ class _Plan:
     items: int
     newest: KnowledgeVersion | None
     model: str
-    versions: Mapping[str, tuple[int, int]]
+    versions: Mapping[str, Sent]
     is_published: bool = False
 
     @property
@@ -145,6 +152,7 @@ class KnowledgeLibrary:
             wait_s = LOOK_AGAIN_S
             try:
                 await self._publisher.publish_waiting()
+                await self._follow_documents()
                 if not is_reconciled:
                     is_reconciled = await self._reconcile()
             except LeaseLostError:
@@ -255,7 +263,7 @@ class KnowledgeLibrary:
         plan = await self._database.read(lambda connection: _plan(connection, tenant))
         if not plan.items:
             raise KnowledgeNotFoundError(f"the draft of {tenant} holds no items")
-        has_all = all(plan.versions.get(region, (0, 0))[0] == plan.running for region in regions)
+        has_all = all(plan.versions.get(region, Sent()).version == plan.running for region in regions)
         if plan.running and not plan.changes and has_all and not snapshot:
             return Published(version=plan.running, is_snapshot=False, content_bytes=0, regions=())
         version = _next_version(plan, plan.running)
@@ -302,9 +310,10 @@ class KnowledgeLibrary:
         file: SnapshotFile | None = None
         messages: list[OutgoingMessage] = []
         for region in regions:
-            newest, newest_snapshot = plan.versions.get(region, (0, 0))
-            follows = running is not None and newest == running.version
-            if snapshot or not follows or version.version - newest_snapshot > MOST_DELTAS:
+            sent = plan.versions.get(region, Sent())
+            follows = running is not None and sent.version == running.version
+            is_long = version.version - sent.snapshot > MOST_DELTAS
+            if snapshot or not follows or is_long or sent.delta_bytes + len(delta) > KNOWLEDGE_BYTES_A_TENANT:
                 if file is None:
                     file = await self._snapshot(plan, version)
                 messages.append(self._seal.snapshot(plan.tenant, region, version, file))
@@ -326,7 +335,38 @@ class KnowledgeLibrary:
             async for part in bodies(plan.tenant):
                 yield await self._vectors.complete(plan.model, part)
 
-        return await write_snapshot(self._publisher.directory, plan.tenant, version.version, plan.items, parts())
+        file = await write_snapshot(self._publisher.directory, plan.tenant, version.version, plan.items, parts())
+        if file.packed_bytes > SNAPSHOT_BYTES_A_TENANT:
+            await asyncio.to_thread(snapshot_path(self._publisher.directory, file.name).unlink, missing_ok=True)
+            size, most = file.packed_bytes // MIB, SNAPSHOT_BYTES_A_TENANT // MIB
+            raise KnowledgeItemsError(
+                f"the items of {plan.tenant} take {size} MiB as a snapshot, at most {most} may go"
+            )
+        return file
+
+    async def _follow_documents(self) -> None:
+        """Take knowledge away from regions that serve its tenant no longer; one that serves it again is sent it anew.
+
+        Raises NatsError and TimeoutError where it could not be sent: it waits like any other.
+        """
+        for region, tenant, is_removed in await self._database.read(store.held):
+            if is_removed != (region in self._regions_of(tenant)):
+                continue
+            async with self._locks[tenant]:
+                if is_removed:
+                    log.info("knowledge_returns", region=region, tenant=tenant)
+                    await self._reissue(tenant)
+                else:
+                    await self._take_away(region, tenant)
+                    await self._publisher.publish_waiting()
+
+    async def _take_away(self, region: str, tenant: str) -> None:
+        def write(connection: apsw.Connection) -> None:
+            version = store.version_sent(connection, region, tenant)
+            store.put_removal(connection, self._seal.removal(tenant, region, version))
+            _note(connection, _HUB, "take away", f"{tenant} from {region}")
+
+        await self._database.write(write)
 
     async def _reconcile(self) -> bool:
         """Where NATS has another version than the database, one of them was lost or restored: send what was published
@@ -390,7 +430,7 @@ def _plan(connection: apsw.Connection, tenant: str) -> _Plan:
         items=store.draft_size(connection, tenant),
         newest=store.newest_version(connection, tenant),
         model=store.draft_model(connection, tenant),
-        versions=store.region_versions(connection, tenant),
+        versions=store.sent(connection, tenant),
     )
 
 
@@ -404,7 +444,7 @@ def _published_plan(connection: apsw.Connection, tenant: str) -> _Plan:
         items=store.published_size(connection, tenant),
         newest=newest,
         model=newest.model,
-        versions=store.region_versions(connection, tenant),
+        versions=store.sent(connection, tenant),
         is_published=True,
     )
 

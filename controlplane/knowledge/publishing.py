@@ -4,9 +4,11 @@ Idempotent: a message that is sent twice carries the same id, an object that is 
 """
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Protocol
 
+import apsw
 import structlog
 from google.protobuf.message import DecodeError
 from nats.errors import Error as NatsError
@@ -93,6 +95,9 @@ class KnowledgePublisher:
         return int(manifest.version)
 
     async def _send(self, outgoing: OutgoingMessage) -> None:
+        if outgoing.is_removal:
+            await self._take_away(outgoing)
+            return
         bucket = None
         if outgoing.object_name is not None:
             bucket = await self._jetstream.object_store(snapshot_bucket(outgoing.region))
@@ -116,6 +121,32 @@ class KnowledgePublisher:
         )
         if bucket is not None:
             await self._drop_old(bucket, outgoing)
+            # Nobody needs a tenant's messages before its snapshot; the room is all tenants'.
+            subject = knowledge(outgoing.region, outgoing.tenant)
+            await self._jetstream.purge_stream(knowledge_stream(outgoing.region), subject=subject, seq=ack.seq)
+
+    async def _take_away(self, removal: OutgoingMessage) -> None:
+        """Tell the region, then leave nothing before it; each step may be done twice."""
+        region, tenant = removal.region, removal.tenant
+        await self._jetstream.publish(
+            knowledge(region, tenant),
+            removal.message,
+            timeout=PUBLISH_WITHIN_S,
+            stream=knowledge_stream(region),
+            headers={"Nats-Msg-Id": f"knowledge-{region}-{tenant}-{removal.version}-removed"},
+        )
+        await self._jetstream.purge_stream(knowledge_stream(region), subject=knowledge(region, tenant), keep=1)
+        bucket = await self._jetstream.object_store(snapshot_bucket(region))
+        for name in await self._database.read(lambda connection: store.objects(connection, region, tenant)):
+            with contextlib.suppress(NotFoundError):
+                await bucket.delete(name)
+
+        def forget(connection: apsw.Connection) -> None:
+            store.forget_before_removal(connection, removal)
+            store.mark_published(connection, removal)
+
+        await self._database.write(forget)
+        log.info("knowledge_taken_away", region=region, tenant=tenant, version=removal.version)
 
     async def _upload(self, bucket: ObjectStore, name: str) -> None:
         try:

@@ -2,9 +2,9 @@
 
 import hashlib
 
-from contract.downlink_pb2 import DeltaBase, KnowledgeManifest, KnowledgeMessage, SnapshotContent
+from contract.downlink_pb2 import DeltaBase, KnowledgeManifest, KnowledgeMessage, RemovalContent, SnapshotContent
 from controlplane.knowledge.content import SnapshotFile
-from controlplane.knowledge.store import KnowledgeVersion, OutgoingMessage
+from controlplane.knowledge.store import REMOVED_BYTES, KnowledgeVersion, OutgoingMessage
 from controlplane.signing import Signer
 
 
@@ -28,6 +28,12 @@ class Seal:
         )
         manifest.snapshot.CopyFrom(content)
         return self._sealed(manifest, b"", file.name)
+
+    def removal(self, tenant: str, region: str, version: KnowledgeVersion) -> OutgoingMessage:
+        """The region serves the tenant no longer."""
+        manifest = _manifest(tenant, region, version, b"", REMOVED_BYTES)
+        manifest.removal.CopyFrom(RemovalContent())
+        return self._sealed(manifest, b"", None)
 
     def _sealed(self, manifest: KnowledgeManifest, content: bytes, object_name: str | None) -> OutgoingMessage:
         signed = self._signer.sign(manifest.SerializeToString(deterministic=True))

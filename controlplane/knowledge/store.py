@@ -10,6 +10,8 @@ from contract.knowledge_vectors import Vector
 
 ItemKey = tuple[str, str]  # source, id
 KEPT_MESSAGES = 20  # of each region and tenant
+# A message without content takes the tenant's knowledge away from the region; whatever else is sent has some.
+REMOVED_BYTES = 0
 _ASKED_AT_ONCE = 500
 
 
@@ -62,6 +64,20 @@ class OutgoingMessage:
     object_name: str | None
     content_bytes: int
     message: bytes
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether it takes the tenant's knowledge away; `object_name` is then a snapshot that goes, too."""
+        return self.content_bytes == REMOVED_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What a region was sent of a tenant: its newest version, its newest snapshot, and the size of all deltas since."""
+
+    version: int = 0
+    snapshot: int = 0
+    delta_bytes: int = 0
 
 
 # --- drafts -------------------------------------------------------------------------------------------------------
@@ -302,14 +318,64 @@ def mark_published(connection: apsw.Connection, outgoing: OutgoingMessage) -> No
     )
 
 
-def region_versions(connection: apsw.Connection, tenant: str) -> dict[str, tuple[int, int]]:
-    """Return each region that was sent the tenant's knowledge, with its newest version and newest snapshot."""
+def sent(connection: apsw.Connection, tenant: str) -> dict[str, Sent]:
+    """Return what each region was sent of the tenant's knowledge, without those from which it was taken away."""
     rows = connection.execute(
-        "SELECT region, max(version), max(CASE WHEN object IS NOT NULL THEN version ELSE 0 END)"
-        " FROM knowledge_messages WHERE tenant = ? GROUP BY region",
+        "SELECT m.region, max(m.version), s.version,"
+        " coalesce(sum(CASE WHEN m.version > s.version THEN m.content_bytes END), 0)"
+        " FROM knowledge_messages AS m JOIN (SELECT region, max(CASE WHEN object IS NOT NULL THEN version ELSE 0 END)"
+        " AS version FROM knowledge_messages WHERE tenant = ?1 GROUP BY region) AS s ON s.region = m.region"
+        " WHERE m.tenant = ?1 GROUP BY m.region",
         (tenant,),
     )
-    return {str(region): (int(newest), int(snapshot)) for region, newest, snapshot in rows}
+    removed = {region for region, of, is_removal in held(connection) if of == tenant and is_removal}
+    return {
+        str(region): Sent(version=int(version), snapshot=int(snapshot), delta_bytes=int(delta_bytes))
+        for region, version, snapshot, delta_bytes in rows
+        if region not in removed
+    }
+
+
+def held(connection: apsw.Connection) -> list[tuple[str, str, bool]]:
+    """Return every region and tenant of which something was sent, and whether the newest took it away."""
+    rows = connection.execute(
+        "SELECT region, tenant, content_bytes, max(version) FROM knowledge_messages GROUP BY region, tenant"
+    )
+    return [(str(region), str(tenant), content_bytes == REMOVED_BYTES) for region, tenant, content_bytes, _ in rows]
+
+
+def put_removal(connection: apsw.Connection, removal: OutgoingMessage) -> None:
+    """In place of the newest message of the region, which it has the version of; what waits is not sent any more."""
+    key = (removal.region, removal.tenant)
+    connection.execute(
+        "DELETE FROM knowledge_messages WHERE (region, tenant) = (?, ?) AND published_at_ms IS NULL AND version < ?",
+        (*key, removal.version),
+    )
+    connection.execute(
+        "UPDATE knowledge_messages SET message = ?, content_bytes = ?, published_at_ms = NULL"
+        " WHERE (region, tenant, version) = (?, ?, ?)",
+        (removal.message, REMOVED_BYTES, *key, removal.version),
+    )
+
+
+def forget_before_removal(connection: apsw.Connection, removal: OutgoingMessage) -> None:
+    """The region has nothing any more of what it was sent before."""
+    key = (removal.region, removal.tenant, removal.version)
+    connection.execute("DELETE FROM knowledge_messages WHERE (region, tenant) = (?, ?) AND version < ?", key)
+    connection.execute("UPDATE knowledge_messages SET object = NULL WHERE (region, tenant, version) = (?, ?, ?)", key)
+
+
+def version_sent(connection: apsw.Connection, region: str, tenant: str) -> KnowledgeVersion:
+    """Return the newest version that a region was sent, as it was published. Raises KeyError."""
+    row = connection.execute(
+        "SELECT v.version, v.created_at_ms, v.items, v.model FROM knowledge_messages AS m"
+        " JOIN knowledge_versions AS v ON (v.tenant, v.version) = (m.tenant, m.version)"
+        " WHERE (m.region, m.tenant) = (?, ?) ORDER BY m.version DESC LIMIT 1",
+        (region, tenant),
+    ).fetchone()
+    if row is None:
+        raise KeyError(tenant)
+    return KnowledgeVersion(version=int(row[0]), created_at_ms=int(row[1]), items=0, model=str(row[3]))
 
 
 def newest_messages(connection: apsw.Connection) -> dict[tuple[str, str], int]:

@@ -130,6 +130,15 @@ class KnowledgeReplica:
             removals=len(delta.removals),
         )
 
+    def remove(self, tenant: str) -> None:
+        """Leave nothing of a tenant's knowledge but the number of its newest version, below which nothing may come
+        back. Who has the file open reads on until it looks again."""
+        link_path(self._directory, tenant).unlink(missing_ok=True)
+        self._tidy(tenant)
+        (self._directory / f"{tenant}.damaged").unlink(missing_ok=True)
+        if self._directory.exists():
+            snapshot.sync(self._directory)
+
     def _check_newer(self, manifest: KnowledgeManifest, towards: int = 0) -> AppliedVersion | None:
         """Refuse what is no manifest of a tenant and what is not newer than what runs, or ever ran."""
         tenant = manifest.tenant

@@ -2,15 +2,17 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from nats.aio.client import Client
 from nats.js.api import DeliverPolicy
 from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
 
 from contract import subjects, uplink_pb2
 from edge.sync.connection import NATS_ERRORS
@@ -57,6 +59,20 @@ class KnowledgeArchive:
                     if consumed.pending == 0:
                         break
 
+    async def forget(self, tenant: str, snapshots: Iterable[str]) -> None:
+        """Leave of a tenant's messages the newest only, and nothing of the snapshots of these names. Raises
+        NATS_ERRORS."""
+        js = await self._link.ready()
+        stream = subjects.object_stream(self._bucket)
+        for name in snapshots:
+            entry = f"$O.{self._bucket}.M.{_key(name)}"
+            with contextlib.suppress(NotFoundError, ValueError, KeyError):
+                meta = json.loads((await js.get_last_msg(stream, entry)).data or b"{}")
+                await js.purge_stream(stream, subject=f"$O.{self._bucket}.C.{meta['nuid']}")
+            await js.purge_stream(stream, subject=entry)
+        subject = subjects.knowledge(self._region, tenant)
+        await js.purge_stream(subjects.knowledge_stream(self._region), subject=subject, keep=1)
+
     async def fetch(self, name: str, target: Path) -> None:
         """Write the object of this name (the hex SHA-256 of its content) to a file.
 
@@ -76,7 +92,7 @@ class KnowledgeArchive:
             raise RefusedError(uplink_pb2.REFUSAL_DIGEST, "the snapshot is not what its name says")
 
     async def _meta(self, name: str) -> dict[str, object]:
-        key = base64.urlsafe_b64encode(name.encode()).decode()
+        key = _key(name)
         js = await self._link.ready()
         async with asyncio.timeout(_APPEARS_WITHIN_S):
             while True:
@@ -113,3 +129,8 @@ class KnowledgeArchive:
         if written < size:
             raise RefusedError(uplink_pb2.REFUSAL_INCOMPLETE, f"{written} of {size} bytes are here")
         return digest.hexdigest()
+
+
+def _key(name: str) -> str:
+    """How the directory of an object store spells a name."""
+    return base64.urlsafe_b64encode(name.encode()).decode()

@@ -8,7 +8,7 @@ deltas after it.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +41,7 @@ class Replica(Protocol):
     def version(self, tenant: str) -> AppliedVersion | None: ...
     def apply_snapshot(self, manifest: KnowledgeManifest, file: Path, *, towards: int = 0) -> None: ...
     def apply_delta(self, manifest: KnowledgeManifest, content: bytes) -> None: ...
+    def remove(self, tenant: str) -> None: ...
 
 
 class Archive(Protocol):
@@ -48,6 +49,7 @@ class Archive(Protocol):
 
     async def history(self, tenant: str, take: Callable[[bytes], None]) -> None: ...
     async def fetch(self, name: str, target: Path) -> None: ...
+    async def forget(self, tenant: str, snapshots: Iterable[str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,10 @@ class Step:
     @property
     def is_snapshot(self) -> bool:
         return self.manifest.WhichOneof("content") == "snapshot"
+
+    @property
+    def is_removal(self) -> bool:
+        return self.manifest.WhichOneof("content") == "removal"
 
 
 class Held:
@@ -125,12 +131,12 @@ class KnowledgeSync:
         """Bring a tenant to the version of this message, or refuse it and say why."""
         try:
             target = self._opened(tenant, payload)
-            if await self._is_running(tenant, target):
-                self._settle(tenant, target.manifest.version)
-                return
-            for step in await self._steps_to(tenant, target):
-                await self._take(step, towards=target.manifest.version)
-            await self._read_version(tenant)
+            if target.is_removal:
+                await self._remove(tenant, target)
+            elif not await self._is_running(tenant, target):
+                for step in await self._steps_to(tenant, target):
+                    await self._take(step, towards=target.manifest.version)
+                await self._read_version(tenant)
         except KnowledgeDamagedError:
             # The replica was set aside; the next round starts from nothing.
             self._try_again(tenant, payload, after_s=0.0)
@@ -141,6 +147,25 @@ class KnowledgeSync:
             self._try_again(tenant, payload, after_s=RETRY_AFTER_S)
         else:
             self._settle(tenant, target.manifest.version)
+
+    async def _remove(self, tenant: str, target: Step) -> None:
+        """The region serves the tenant no longer. A replica of a later version is one of a tenant that came back."""
+        running = await self._read_version(tenant)
+        if running is not None and target.manifest.version < running.version:
+            raise RefusedError(uplink_pb2.REFUSAL_REPLAYED, f"version {running.version} came after this removal")
+        snapshots: set[str] = set()
+
+        def take(payload: bytes) -> None:
+            with contextlib.suppress(RefusedError):
+                step = self._opened(tenant, payload)
+                if step.is_snapshot:
+                    snapshots.add(step.manifest.snapshot.object)
+
+        await asyncio.to_thread(self.replica.remove, tenant)
+        self.versions.pop(tenant, None)
+        await self.archive.history(tenant, take)
+        await self.archive.forget(tenant, snapshots)
+        log.info("knowledge_removed", tenant=tenant, version=target.manifest.version)
 
     def _opened(self, tenant: str, payload: bytes) -> Step:
         message = parsed(KnowledgeMessage, payload)

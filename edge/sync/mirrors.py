@@ -1,6 +1,7 @@
 """The region's mirrors of the hub's streams: made where they are missing, made anew where they stalled."""
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
@@ -14,6 +15,8 @@ log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 10.0
 _LOOK_AGAIN_S = 1.0
 _NOT_FOUND = 404
+# Limits of a stream that a release may change.
+_CHANGEABLE = ("max_bytes", "max_msgs_per_subject", "max_msg_size", "discard")
 
 
 class Mirrors:
@@ -26,17 +29,29 @@ class Mirrors:
         self._replicas = replicas
 
     async def run(self) -> None:
-        """Make what is missing, for ever: the first start, a region whose JetStream was emptied."""
+        """Make what is missing, for ever: the first start, a region whose JetStream was emptied. One whose limits are
+        of another release is changed, one that is nearly full made anew."""
         await self._border.ready()
         while True:
             is_whole = True
             for spec in self.specs.values():
                 try:
-                    if await self._is_missing(spec):
-                        is_whole = await self.make(spec) and is_whole
+                    is_whole = await self._tend(spec) and is_whole
                 except NATS_ERRORS:
                     is_whole = False
             await asyncio.sleep(_LOOK_EVERY_S if is_whole else _LOOK_AGAIN_S)
+
+    async def _tend(self, spec: MirrorSpec) -> bool:
+        info = await self._info(spec)
+        if info is None:
+            return await self.make(spec)
+        if spec.is_nearly_full(_held_bytes(info)):
+            return await self.make_anew(spec)
+        wanted, config = spec.request(self._replicas), info.get("config")
+        if isinstance(config, dict) and any(config.get(name) != wanted[name] for name in _CHANGEABLE):
+            await api_request(self._border.client, spec.update_subject, wanted)
+            log.info("mirror_changed", stream=spec.name)
+        return True
 
     async def make(self, spec: MirrorSpec) -> bool:
         """Make a missing mirror; False when another node is at it. Raises NATS_ERRORS when the hub does not answer."""
@@ -71,10 +86,17 @@ class Mirrors:
         log.info("mirror_made", stream=spec.name)
 
     async def _is_missing(self, spec: MirrorSpec) -> bool:
+        return await self._info(spec) is None
+
+    async def _info(self, spec: MirrorSpec) -> dict[str, object] | None:
         try:
-            await api_request(self._border.client, spec.info_subject)
+            return await api_request(self._border.client, spec.info_subject)
         except JetStreamError as error:
             if error.status != _NOT_FOUND:
                 raise
-            return True
-        return False
+            return None
+
+
+def _held_bytes(info: Mapping[str, object]) -> int:
+    state = info.get("state")
+    return int(state.get("bytes", 0)) if isinstance(state, dict) else 0

@@ -36,8 +36,9 @@ ANSWER_WITHIN_S = 10
 # A subject is at most this long, with its verb; what is refused is logged with its subject.
 MAX_CONTROL_LINE_BYTES = 1024
 MEMORY_STORE_BYTES = 64 * 1024 * 1024
-# Each stream has a limit of its own, and the disk a guard: this one must only not be in the way.
-FILE_STORE_BYTES = 1024**4
+# Each stream has a limit of its own, which the server sets aside, and the disk a guard: this one must only not be in
+# the way.
+FILE_STORE_BYTES = 1024**5
 # So little that every stream with a limit is placed on the node's own server.
 ARBITER_STORE_BYTES = 1024 * 1024
 LOG_BYTES = 64 * 1024 * 1024

@@ -29,8 +29,11 @@ class NatsServer:
 
     async def start(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
+        config = self._directory / "nats.conf"
+        # Streams have the limits that they have in production, whatever the disk of this machine holds.
+        config.write_text(json.dumps({"jetstream": {"store_dir": str(self._directory / "data"), "max_file": 2**50}}))
         self._process = await asyncio.create_subprocess_exec(
-            *(str(PROGRAM), "-a", "127.0.0.1", "-p", str(self._port), "-js", "-sd", str(self._directory / "data")),
+            *(str(PROGRAM), "-a", "127.0.0.1", "-p", str(self._port), "-c", str(config)),
             *("--ports_file_dir", str(self._directory)),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nats.aio.client import Client
+from nats.js.errors import NotFoundError
 from numpy.typing import NDArray
 
 from contract.downlink_pb2 import KnowledgeManifest, KnowledgeMessage
@@ -31,6 +32,7 @@ from edge.knowledge.database import stored_items
 from edge.knowledge.replica import KnowledgeReplica, link_path, open_reader
 from tests.controlplane.conftest import ADA
 from tests.controlplane.nats_server import NatsServer
+from tests.nats_network import eventually
 
 REGIONS = ("eu-central", "in-south")
 TODAY = datetime.now(UTC).date()
@@ -106,7 +108,10 @@ async def messages(hub: Hub, region: str = "in-south") -> list[tuple[KnowledgeMa
     info = await stream.stream_info(knowledge_stream(region))
     found = []
     for sequence in range(max(info.state.first_seq, 1), info.state.last_seq + 1):
-        message = await stream.get_msg(knowledge_stream(region), sequence)
+        try:
+            message = await stream.get_msg(knowledge_stream(region), sequence)
+        except NotFoundError:  # purged
+            continue
         if message.subject != knowledge(region, "shop"):
             continue
         parsed = KnowledgeMessage.FromString(message.data or b"")
@@ -203,6 +208,82 @@ async def test_many_deltas_are_followed_by_a_snapshot(hub: Hub, monkeypatch: pyt
     assert kinds == [True, False, False, False, True, False, False, False, True]
     bucket = await hub.nats.jetstream().object_store(snapshot_bucket("in-south"))
     assert sum(not found.deleted for found in await bucket.list()) == 2
+
+
+async def test_a_tenants_share_of_a_regions_streams_is_its_own(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deltas that would take more become a snapshot, before which nothing is left; what is too large goes nowhere."""
+    await hub.library.build("shop", upload(*TWENTY), ADA)
+    await hub.library.publish("shop", ADA)
+    kinds = []
+    for number in range(2):
+        await hub.library.build("shop", upload(an_item(0, price=str(number)), is_patch=True), ADA)
+        kinds.append((await hub.library.publish("shop", ADA)).is_snapshot)
+    (_, first), (_, second) = (await messages(hub))[1:]
+    monkeypatch.setattr(library_module, "KNOWLEDGE_BYTES_A_TENANT", len(first) + len(second) + 1)
+    await hub.library.build("shop", upload(an_item(0, price="9"), is_patch=True), ADA)
+    kinds.append((await hub.library.publish("shop", ADA)).is_snapshot)
+    assert kinds == [False, False, True]
+    assert [manifest.version for manifest, _ in await messages(hub)] == [4]
+    assert (await node(hub))["p0"] == "9"
+
+    monkeypatch.setattr(library_module, "SNAPSHOT_BYTES_A_TENANT", 100)
+    with pytest.raises(KnowledgeItemsError, match="MiB"):
+        await hub.library.publish("shop", ADA, snapshot=True)
+    assert [manifest.version for manifest, _ in await messages(hub)] == [4]
+    assert list((hub.directory / "snapshots").iterdir()) == []
+
+
+async def test_nothing_stays_where_a_tenant_is_served_no_longer(hub: Hub) -> None:
+    """The region is told; its messages and objects go. Where the tenant comes back, its knowledge does, too."""
+    await hub.library.build("shop", upload(*TWENTY), ADA)
+    await hub.library.publish("shop", ADA)
+    await hub.library.build("shop", upload(an_item(0, price="6"), is_patch=True), ADA)
+    await hub.library.publish("shop", ADA)
+    hub.regions = ("eu-central",)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub.library.run())
+
+        async def is_removed() -> bool:
+            return [manifest.WhichOneof("content") for manifest, _ in await messages(hub)] == ["removal"]
+
+        async def has_no_object() -> bool:
+            return await objects(hub, "in-south") == 0
+
+        await eventually(is_removed)
+        await eventually(has_no_object)
+        assert (await messages(hub))[0][0].version == 2
+        assert await objects(hub, "eu-central") == 1
+        assert len(await messages(hub, "eu-central")) == 2
+
+        # What is published meanwhile goes to the others only.
+        await hub.library.build("shop", upload(an_item(0, price="7"), is_patch=True), ADA)
+        assert (await hub.library.publish("shop", ADA)).regions == ("eu-central",)
+        assert len(await messages(hub)) == 1
+        running.cancel()
+
+    hub.regions = REGIONS
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub.library.run())
+
+        async def is_back() -> bool:
+            return (await messages(hub))[-1][0].HasField("snapshot")
+
+        await eventually(is_back)
+        assert (await messages(hub))[-1][0].version == 4
+        assert (await node(hub))["p0"] == "7"
+        running.cancel()
+    await hub.library.build("shop", upload(an_item(0, price="8"), is_patch=True), ADA)
+    assert not (await hub.library.publish("shop", ADA)).is_snapshot
+    assert (await node(hub))["p0"] == "8"
+
+
+async def objects(hub: Hub, region: str) -> int:
+    """How many snapshots a region's object store holds."""
+    bucket = await hub.nats.jetstream().object_store(snapshot_bucket(region))
+    try:
+        return sum(not found.deleted for found in await bucket.list())
+    except NotFoundError:
+        return 0
 
 
 async def test_rollback_is_a_new_version_with_the_old_items(hub: Hub) -> None:

@@ -11,16 +11,18 @@ import pytest
 
 from contract import subjects, uplink_pb2
 from contract.alarms import AlarmCode
-from contract.downlink_pb2 import KnowledgeManifest, KnowledgeMessage
+from contract.downlink_pb2 import KnowledgeManifest, KnowledgeMessage, RemovalContent
 from contract.uplink_pb2 import Ack, Refusal
 from edge.knowledge.replica import KnowledgeReplica
 from edge.sync.errors import RefusedError
 from edge.sync.knowledge import Held, Step, chain
+from provisioning.identity.names import ServiceRole
 from tests.edge.knowledge.snapshots import TENANT, an_item, make_delta, make_snapshot
 from tests.edge.sync.hub import REGION, SigningHub
 from tests.edge.sync.played import PlayedHub, World, agent, until, world
 from tests.edge.sync.test_agent import metric
 
+SNAPSHOTS = subjects.object_stream(subjects.snapshot_bucket(REGION))
 ITEMS = [an_item("amber"), an_item("brass")]
 
 
@@ -44,6 +46,10 @@ class Publisher:
         if stored:
             bucket = await self.hub.client.jetstream().object_store(subjects.snapshot_bucket(REGION))
             await bucket.put(manifest.snapshot.object, file.read_bytes())
+        await self.send(manifest)
+
+    async def removal(self, version: int) -> None:
+        manifest = KnowledgeManifest(region=REGION, tenant=TENANT, version=version, removal=RemovalContent())
         await self.send(manifest)
 
     async def delta(self, version: int, price: str) -> None:
@@ -140,6 +146,34 @@ async def test_what_must_not_be_believed_is_refused_and_the_last_good_version_st
         await publisher.snapshot(10)
         await publisher.until_acked(10)
         await until(lambda: AlarmCode.KNOWLEDGE_REFUSED not in w.hub.healths[-1].alarms)
+
+
+async def test_nothing_of_a_tenant_that_left_the_region_stays(tmp_path: Path) -> None:
+    """Neither on the node nor in the mirrors; the removal cannot be played again to a tenant that came back."""
+    async with world(tmp_path) as w, agent(w.settings()):
+        publisher = Publisher(w.hub, tmp_path)
+        await publisher.snapshot(1)
+        await publisher.delta(2, "6")
+        await publisher.until_acked(2)
+        mirrors = (await w.network.connect(w.network.node(REGION), ServiceRole.BORDER)).jetstream()
+        assert (await mirrors.stream_info(SNAPSHOTS)).state.messages > 0
+        w.hub.acks.clear()
+        await publisher.removal(2)
+        await publisher.until_acked(2)
+        assert version_of(w) == 0
+        assert [path.name for path in (tmp_path / "n/knowledge").glob(f"{TENANT}*")] == [f"{TENANT}.newest"]
+        assert (await mirrors.stream_info(SNAPSHOTS)).state.messages == 0
+        knowledge = subjects.knowledge(REGION, TENANT)
+        info = await mirrors.stream_info(subjects.knowledge_stream(REGION), subjects_filter=knowledge)
+        assert (info.state.subjects or {}) == {knowledge: 1}
+        await until(lambda: not w.hub.healths[-1].knowledge)
+
+        await publisher.snapshot(3)
+        await publisher.until_acked(3)
+        assert version_of(w) == 3
+        await publisher.removal(2)
+        await publisher.until_acked(2, uplink_pb2.REFUSAL_REPLAYED)
+        assert version_of(w) == 3
 
 
 async def test_a_replica_that_was_damaged_is_fetched_again(tmp_path: Path) -> None:
