@@ -19,6 +19,7 @@ from provisioning.machine_metrics.rotation import read_rotation
 
 SOURCE_ERRORS = (OSError, ValueError)
 IDENTITY = Path("/etc/borough/identity")
+FAILED = "borough_machine_metrics_failed"
 MONITOR_URL = "http://127.0.0.1:8222"
 
 Source = Callable[[], Iterable[Metric]]
@@ -31,9 +32,7 @@ class MachineCollector(Collector):
         self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
-        failed = GaugeMetricFamily(
-            "borough_machine_metrics_failed", "1 while a source of a machine's figures fails", labels=("source",)
-        )
+        failed = GaugeMetricFamily(FAILED, "1 while a source of a machine's figures fails", labels=("source",))
         for name, read in self._sources.items():
             has_failed = False
             try:

@@ -12,6 +12,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 WITHIN_S = 3.0
 ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
 
+HEALTHY = "borough_nats_healthy"
+LINKS = "borough_nats_links"
+STREAM_SIZE = "borough_jetstream_stream_bytes"
+STREAM_LIMIT = "borough_jetstream_stream_limit_bytes"
+COPIES_BEHIND = "borough_jetstream_copies_behind"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
@@ -42,7 +48,7 @@ class Stream:
 
 def read_nats(url: str) -> Iterator[Metric]:
     """Health, links and streams of the server that is monitored at `url`. Raises OSError or ValueError."""
-    yield GaugeMetricFamily("borough_nats_healthy", "1 while the server serves", value=float(_is_healthy(url)))
+    yield GaugeMetricFamily(HEALTHY, "1 while the server serves", value=float(_is_healthy(url)))
     try:
         yield _links(_ask(f"{url}/varz"), _ask(f"{url}/routez"))
         yield from _stream_families(streams_of(_ask(f"{url}/jsz?accounts=true&streams=true&config=true")))
@@ -68,7 +74,7 @@ def _is_healthy(url: str) -> bool:
 
 
 def _links(server: Mapping[str, object], routes: Mapping[str, object]) -> GaugeMetricFamily:
-    links = GaugeMetricFamily("borough_nats_links", "Servers that this one is linked with", labels=("kind",))
+    links = GaugeMetricFamily(LINKS, "Servers that this one is linked with", labels=("kind",))
     links.add_metric(("leaf",), _integer(server["leafnodes"]))
     # Several routes lead to each sibling.
     names = {str(_mapping(route)["remote_name"]) for route in _sequence(routes["routes"])}
@@ -78,11 +84,9 @@ def _links(server: Mapping[str, object], routes: Mapping[str, object]) -> GaugeM
 
 def _stream_families(streams: Sequence[Stream]) -> Iterator[Metric]:
     labels = ("account", "stream", "when_full")
-    size = GaugeMetricFamily("borough_jetstream_stream_bytes", "Size of a stream", labels=labels)
-    limit = GaugeMetricFamily("borough_jetstream_stream_limit_bytes", "Its bound", labels=labels)
-    behind = GaugeMetricFamily(
-        "borough_jetstream_copies_behind", "Copies of the stream that its leader waits for", labels=labels
-    )
+    size = GaugeMetricFamily(STREAM_SIZE, "Size of a stream", labels=labels)
+    limit = GaugeMetricFamily(STREAM_LIMIT, "Its bound", labels=labels)
+    behind = GaugeMetricFamily(COPIES_BEHIND, "Copies of the stream that its leader waits for", labels=labels)
     for stream in streams:
         names = (stream.account, stream.name, stream.when_full)
         size.add_metric(names, stream.size_bytes)

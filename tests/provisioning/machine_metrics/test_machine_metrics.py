@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 
-from provisioning.identity.certificates import new_authority, service_order
+from provisioning.identity.certificates import new_authority, new_key, service_order
 from provisioning.identity.names import ServiceName, ServiceRole
 from provisioning.machine_metrics.__main__ import machine_registry
 from provisioning.machine_metrics.identity import read_identity
@@ -32,13 +32,16 @@ def shown(*metrics: Metric) -> str:
 def test_every_roles_certificate_tells_its_end(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     authority = new_authority("test", now)
+
+    def certificate(role: ServiceRole, days: float) -> bytes:
+        order = service_order(ServiceName(site="in-south", node="one", role=role), 1, (), days)
+        return authority.certify(order, new_key().public_key(), now).certificate
+
     for role in (ServiceRole.SERVER, ServiceRole.AGENT):
-        issued = authority.issue(service_order(ServiceName(site="in-south", node="one", role=role), 1, (), 10), now)
         (tmp_path / role / "1").mkdir(parents=True)
-        (tmp_path / role / "1" / "certificate.pem").write_bytes(issued.certificate)
+        (tmp_path / role / "1" / "certificate.pem").write_bytes(certificate(role, 10))
         (tmp_path / role / "current").symlink_to("1")
-    root = authority.issue(service_order(ServiceName(site="hub", node="h1", role=ServiceRole.SERVER), 1, (), 5), now)
-    (tmp_path / "authority.pem").write_bytes(root.certificate)
+    (tmp_path / "authority.pem").write_bytes(certificate(ServiceRole.LEAF, 5))
     (metric,) = read_identity(tmp_path)
     ends = {sample.labels["role"]: sample.value - now.timestamp() for sample in metric.samples}
     assert ends.keys() == {"server", "agent", "authority"}
