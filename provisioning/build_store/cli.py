@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 from provisioning.build_store.manifest import Manifest, verify_store
+from provisioning.build_store.node_image import ImageOrder, build_image
 from provisioning.build_store.root import REPOSITORY
 from provisioning.build_store.store import Order, build_store
 
@@ -50,6 +51,20 @@ def build(  # noqa: PLR0913, PLR0917 - one argument an option
     console = Console(stderr=True, quiet=as_json)
     with console.status("Building") as status:
         manifest = build_store(order, status.update)
+    _print(manifest, out, as_json=as_json)
+
+
+@build.command()
+@click.option("--store", type=folder_type, required=True, help="Build store whose release the image carries.")
+@click.option("--out", type=folder_type, required=True, help="Folder of the image.")
+@click.option("--sign-key", type=file_type, help="Ed25519 private key in PEM; without it the image is not signed.")
+@click.option("--state", type=folder_type, default=REPOSITORY / ".state", help="Folder of roots and the machine.")
+@json_option
+def image(store: Path, out: Path, sign_key: Path | None, state: Path, as_json: bool) -> None:
+    """Make the raw disk image that a node can start from: all software of a store, no identity."""
+    order = ImageOrder(store=store.resolve(), state=state.resolve(), out=out.resolve(), sign_key=sign_key)
+    with Console(stderr=True, quiet=as_json).status("Making the image") as status:
+        manifest = build_image(order, status.update)
     _print(manifest, out, as_json=as_json)
 
 

@@ -74,6 +74,12 @@ def ensure_debian_root(state_directory: Path = STATE_DIRECTORY) -> Path:
     return _ensure(RootRecipe(suite=read_suite(), packages=packages), "debian", state_directory)
 
 
+def ensure_bootable_root(state_directory: Path = STATE_DIRECTORY) -> Path:
+    """Return a bare machine with a kernel and a boot loader, from which disk images are made. Raises BuildError."""
+    packages = [*read_lines(RECIPE_DIRECTORY / "bare.txt"), *read_lines(RECIPE_DIRECTORY / "boot.txt")]
+    return _ensure(RootRecipe(suite=read_suite(), packages=tuple(packages)), "bootable", state_directory)
+
+
 def ensure_minimal_root(state_directory: Path = STATE_DIRECTORY) -> Path:
     """Return Debian's minbase, against which packages are resolved. Raises BuildError."""
     return _ensure(RootRecipe(suite=read_suite(), packages=()), "minimal", state_directory)
