@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from provisioning.identity.certificates import Authority as SigningAuthority
 from provisioning.identity.certificates import Order, new_authority, new_key, private_pem
 
 
@@ -25,9 +26,9 @@ class Identity:
 class Authority:
     """Issues certificates into a folder; `ca` is the file that both ends trust."""
 
-    def __init__(self, directory: Path, name: str = "Test CA") -> None:
+    def __init__(self, directory: Path, name: str = "Test CA", authority: SigningAuthority | None = None) -> None:
         self._directory = directory
-        self._authority = new_authority(name, datetime.now(UTC))
+        self._authority = authority or new_authority(name, datetime.now(UTC))
         self.ca = directory / "ca.pem"
         directory.mkdir(parents=True, exist_ok=True)
         self.ca.write_bytes(self._authority.certificate.public_bytes(Encoding.PEM))

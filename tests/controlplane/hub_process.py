@@ -13,6 +13,7 @@ from controlplane.cli.admin import admin
 from controlplane.cli.apply import apply
 from controlplane.cli.documents import delete, describe, get, history, rollback
 from controlplane.cli.fleet import fleet
+from controlplane.cli.node_tokens import token
 from edge.cli import PluggedGroup
 from tests.controlplane.certificates import Authority, Identity, write_signing_key
 
@@ -20,20 +21,30 @@ READY_WITHIN_S = 20.0
 TTL_S = 2.0
 
 borough = PluggedGroup("borough")
-for command in (admin, apply, delete, describe, fleet, get, history, rollback):
+for command in (admin, apply, delete, describe, fleet, get, history, rollback, token):
     borough.add_command(command)
 
 
 class Hub:
     """Instances that share one folder: authority, signing key, database, people."""
 
-    def __init__(self, directory: Path, nats_url: str, nats_files: str = "", replication: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        nats_url: str,
+        nats_files: str = "",
+        replication: str | None = None,
+        *,
+        authority: Authority | None = None,
+        sections: str = "",
+    ) -> None:
         """`nats_files`: lines of TOML that name the certificates towards NATS. `replication`: those of Litestream;
-        given, every instance has a disk of its own."""
+        given, every instance has a disk of its own. `sections`: more of hub.toml."""
         self._nats_files = nats_files
         self._replication = replication
+        self._sections = sections
         self.directory = directory
-        self.authority = Authority(directory / "identity")
+        self.authority = authority or Authority(directory / "identity")
         self.revoked = directory / "revoked.json"
         self._nats_url = nats_url
         self._people: dict[str, Identity] = {}
@@ -43,7 +54,7 @@ class Hub:
 
     async def start(self, name: str) -> None:
         """Start an instance without waiting for it."""
-        self._ports[name] = _free_port()
+        self._ports[name] = free_port()
         config = self.directory / f"{name}.toml"
         config.write_text(self._settings(name))
         with (self.directory / f"{name}.log").open("ab") as log:
@@ -109,7 +120,7 @@ class Hub:
 
     def metrics_port(self, name: str) -> int:
         """Where /metrics and /ready are."""
-        return self._ports.setdefault(f"{name}:metrics", _free_port())
+        return self._ports.setdefault(f"{name}:metrics", free_port())
 
     def disk(self, name: str) -> Path:
         """The folder of an instance's database."""
@@ -139,10 +150,11 @@ ttl_s = {TTL_S}
 [metrics]
 port = {self.metrics_port(name)}
 {own if self._replication is not None else ""}
+{self._sections}
 """
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
