@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import time
 
 from tests.ansible.front_door.network import Host
 
@@ -67,11 +68,29 @@ def exchange(opened: socket.socket, message: bytes, to: tuple[str, int]) -> str:
     return text
 
 
-def received(opened: socket.socket, method: str) -> bytes:
-    """The next request of this method."""
-    while not (message := opened.recv(65_536)).startswith(f"{method} ".encode()):
-        continue
-    return message
+def received(opened: socket.socket, method: str, *, within_s: float = 5.0) -> bytes:
+    """The next request of this method; pings are answered meanwhile."""
+    ends = time.monotonic() + within_s
+    while (left_s := ends - time.monotonic()) > 0:
+        opened.settimeout(left_s)
+        message, sender = opened.recvfrom(65_536)
+        if message.startswith(f"{method} ".encode()):
+            return message
+        if is_ping(message):
+            opened.sendto(pong(message), sender)
+    raise TimeoutError(f"no {method} within {within_s:.1f} s")
+
+
+def is_ping(message: bytes) -> bool:
+    """Whether the front door asks if the node lives."""
+    return message.startswith(b"OPTIONS ") and b"sip:front-door@" in message
+
+
+def pong(ping: bytes) -> bytes:
+    """The node lives."""
+    head = ping.decode().split("\r\n\r\n", 1)[0].split("\r\n")
+    kept = [line for line in head if line.split(":", 1)[0] in {"Via", "From", "To", "Call-ID", "CSeq"}]
+    return "\r\n".join(["SIP/2.0 200 OK", *kept, "Content-Length: 0", "", ""]).encode()
 
 
 def accepted(offer: bytes, *, at: tuple[str, int]) -> bytes:

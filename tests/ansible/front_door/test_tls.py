@@ -24,6 +24,7 @@ from tests.ansible.front_door.region import (
     NODES,
     NUMBER,
     SECURE_CARRIER,
+    STRANGER,
     TRUNKS,
     VIP,
     node,
@@ -31,6 +32,7 @@ from tests.ansible.front_door.region import (
     uri,
     wait_for_nodes,
 )
+from tests.ansible.front_door.sip import request
 
 TLS_PORT = 5061
 WITHIN_S = 5.0
@@ -134,11 +136,8 @@ def test_only_new_tls_and_only_peers_get_a_connection(hosts: dict[str, Host], ro
     with secure_door(hosts["a"], root, tmp_path / "door", authority) as door:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             _handshake(hosts["secure"], authority, ssl.TLSVersion.TLSv1_1)
-        connection = _handshake(hosts["stranger"], authority, ssl.TLSVersion.TLSv1_3)
-        with connection:
-            connection.sendall(
-                b"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TLS x;branch=z9hG4bKx\r\nContent-Length: 0\r\n\r\n"
-            )
+        with _handshake(hosts["stranger"], authority, ssl.TLSVersion.TLSv1_3) as connection:
+            connection.sendall(request("OPTIONS", f"sip:{VIP}", source=(STRANGER, TLS_PORT)))
             assert connection.recv(100) == b""
         until(lambda: door.dropped("stranger") == 1, within_s=WITHIN_S, what="the stranger is counted")
 
