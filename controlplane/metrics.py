@@ -24,6 +24,7 @@ class HubMetrics:
     border_refusals: Counter
     border_log_skipped: Counter
     alarm: Gauge
+    certificate_expires: Gauge
     replication_lag: Gauge
     replication_files: Gauge
     replication_bytes: Gauge
@@ -67,6 +68,12 @@ class HubMetrics:
                 registry=registry,
             ),
             alarm=Gauge("borough_hub_alarm", "1 while the alarm is raised", ["code"], registry=registry),
+            certificate_expires=Gauge(
+                "borough_hub_certificate_expires_seconds",
+                "Time until a certificate of the hub ends",
+                ["role"],
+                registry=registry,
+            ),
             replication_lag=Gauge(
                 "borough_hub_replication_lag_seconds",
                 "Age of the oldest write that the replica of the hub's database lacks",

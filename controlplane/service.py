@@ -20,6 +20,7 @@ from controlplane.admin.server import AdminAddress, admin_server
 from controlplane.bus import open_bus
 from controlplane.enrolment.metrics import EnrolmentMetrics
 from controlplane.errors import LeaseLostError
+from controlplane.expiry import CertificateWatch, certificates_of
 from controlplane.fleet.border import BorderWatch
 from controlplane.fleet.witness import Witness
 from controlplane.lease import Holder, Lease
@@ -63,6 +64,8 @@ async def serve(settings: HubSettings) -> None:
         border = BorderWatch(settings.nats.server_log, metrics)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(tasks.create_task(border.run(), name="hub:border").cancel)
+        certificates = CertificateWatch(certificates_of(settings), settings.nats.monitor, metrics)
+        stack.callback(tasks.create_task(certificates.run(), name="hub:certificates").cancel)
         witness = Witness(nats=bus.client, refused=border.refused)
         stack.callback(tasks.create_task(witness.run(), name="hub:witness").cancel)
         instance = Instance(

@@ -70,10 +70,12 @@ class LinkBook:
             links.discard(event.connection)
             self._ended[event.connection] = now
             return False
+        if event.name != event.node:
+            return True
         if links - {event.connection}:
             self._beside.append((now, key, event.connection))
         links.add(event.connection)
-        return event.name != event.node or self._begins_too_often(key, now)
+        return self._begins_too_often(key, now)
 
     def beside_each_other(self, now: float) -> list[str]:
         """Regions of links that began beside another one of their node, which stands still; each link once."""

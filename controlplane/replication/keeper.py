@@ -113,6 +113,10 @@ class ReplicaKeeper:
             if looks % SWEEP_EVERY_LOOKS == 0:
                 with contextlib.suppress(NatsError, TimeoutError):
                     await self._feed.sweep()
+                try:
+                    await asyncio.to_thread(self._litestream.cut_log)
+                except OSError as error:
+                    log.warning("litestream_log_not_cut", detail=str(error))
             raise_if_cancelled()
             await asyncio.sleep(LOOK_EVERY_S)
 

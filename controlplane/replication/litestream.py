@@ -26,6 +26,9 @@ STOP_WITHIN_S = 8.0
 LOCK_WITHIN_S = 10.0
 RESTART_AFTER_S = 1.0
 POLL_S = 0.05
+# With NATS away Litestream complains several times a second, for as long as it is away.
+LOG_LIMIT_BYTES = 8 * 1024 * 1024
+LOG_KEPT_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +44,18 @@ class Litestream:
     def restart(self) -> None:
         """Stop the process, if it runs, and start it again."""
         self._restart.set()
+
+    def cut_log(self) -> None:
+        """Keep the log within LOG_LIMIT_BYTES; what stood last in it goes to `<log>.old`. Cheap; blocks."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.log_file.stat().st_size <= LOG_LIMIT_BYTES:
+                return
+            try:
+                with self.log_file.open("rb") as log_file:
+                    log_file.seek(-LOG_KEPT_BYTES, os.SEEK_END)
+                    self.log_file.with_name(f"{self.log_file.name}.old").write_bytes(log_file.read(LOG_KEPT_BYTES))
+            finally:  # room first: the disk may be full of it. Litestream appends, so it goes on at the start.
+                os.truncate(self.log_file, 0)
 
     async def run(self) -> None:
         """Keep the process running, until cancelled."""

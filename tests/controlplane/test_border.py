@@ -16,7 +16,9 @@ from contract.subjects import ack, bundle, config_beat, config_stream, health, k
 from contract.uplink_pb2 import REFUSAL_SIGNATURE, SUBJECT_BUNDLE, Ack, Health
 from provisioning.identity.names import ServiceRole
 from tests.controlplane.hub_process import Hub
+from tests.controlplane.test_replication import metrics_of
 from tests.controlplane.test_service import write_estate
+from tests.forged_leaf import message, say
 from tests.nats_network import Network, ask, eventually, nats_network
 
 REGION = "in-south"
@@ -73,8 +75,24 @@ async def test_bundles_beats_and_states_cross_the_border(tmp_path: Path) -> None
             await eventually(partial(has_beat, border, config_stream(REGION), config_beat(REGION), now_ms))
             await eventually(partial(has_beat, border, knowledge_stream(REGION), knowledge_beat(REGION), now_ms))
             await states_are_seen(hub, network, border)
+            await what_no_server_refuses_is_counted(hub, network)
         finally:
             await hub.stop()
+
+
+async def what_no_server_refuses_is_counted(hub: Hub, network: Network) -> None:
+    """By the hub with the permissions that it has; until now there was nothing to count."""
+    before = await metrics_of(hub, "hub-1")
+    assert before.get('borough_hub_alarm{code="border_refused"}') == 0
+    context = network.context(network.node(REGION).service(ServiceRole.LEAF))
+    await say(network.hub.leaf_port, context, message("_R_.words", b"words"))
+
+    async def is_counted() -> bool:
+        metrics = await metrics_of(hub, "hub-1")
+        refused = [metrics[f'borough_hub_border_refusals_total{{kind="{kind}"}}'] for kind in ("internal", "identity")]
+        return refused == [1, 1] and metrics['borough_hub_alarm{code="border_refused"}'] == 1
+
+    await eventually(is_counted)
 
 
 async def changes_arrive_at_once(hub: Hub, estate: Path, border: Client) -> None:

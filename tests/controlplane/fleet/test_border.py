@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import os
+import time
 from collections.abc import Collection
 from pathlib import Path
 
 import nats.errors
+import structlog
 
 from contract.nats_log import RefusalKind
 from controlplane.fleet.border import RECENT_S, BorderWatch, Link, LinkWatch
@@ -96,6 +99,36 @@ async def test_refusals_are_forgotten_after_an_hour_and_lines_are_whole(tmp_path
         now = RECENT_S + 1
         assert border.recent() == {}
         running.cancel()
+
+
+async def test_a_flood_is_told_of_once_and_counted_whole(tmp_path: Path) -> None:
+    """What was rotated away unread is counted by its bytes, and is an alarm."""
+    log, metrics = tmp_path / "nats.log", HubMetrics.create()
+    log.write_text("")
+    border = BorderWatch(log, metrics)
+    with structlog.testing.capture_logs() as told:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(border.run())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            log.write_text(LINE * 1000)
+
+            async def is_counted() -> bool:
+                return border.recent().get(RefusalKind.PUBLISH, 0) == 1000
+
+            await eventually(is_counted)
+            log.rename(tmp_path / "nats.log.1")
+            between = tmp_path / "nats.log.2"
+            between.write_text(LINE)
+            os.utime(between, ns=(time.time_ns() + 10**9,) * 2)
+            log.write_text("")
+
+            async def is_skipped() -> bool:
+                return metrics.registry.get_sample_value("borough_hub_border_log_skipped_bytes_total") == len(LINE)
+
+            await eventually(is_skipped)
+            running.cancel()
+    assert [line["count"] for line in told if line["event"] == "border_refused"] == [1]
 
 
 def test_a_links_name_that_is_no_name_is_not_shown() -> None:
