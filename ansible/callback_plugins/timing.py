@@ -75,5 +75,5 @@ class CallbackModule(CallbackBase):
             self._display.display(f"  {seconds:8.1f} s  {name}")
         path = os.environ.get(TIMING_FILE_VARIABLE)
         if path:
-            document = {"hosts": wall_s, "changed": dict(stats.changed), "tasks_s": self._task_s}
+            document = {"hosts_s": wall_s, "changed": dict(stats.changed), "tasks_s": self._task_s}
             Path(path).write_text(json.dumps(document, indent=1), encoding="utf-8")
