@@ -7,7 +7,8 @@ NodeError
 ├── NodeIdentityError      the identity folder is not whole
 ├── EnrolmentError         the hub was not reached, or not believed
 │   └── EnrolmentRefusedError   the hub refused; code and hint are its own
-└── DrainError             calls still run at the deadline
+├── DrainError             calls still run at the deadline
+└── SelfTestFailedError    a check of the self-test failed
 """
 
 from contract.errors import Blame, BoroughError
@@ -71,3 +72,10 @@ class DrainError(NodeError):
 
     code = "node.drain"
     hint = "Wait longer (--deadline), or stop the workers: they end their calls with an announcement."
+
+
+class SelfTestFailedError(NodeError):
+    """A check of the self-test failed; what to do stands with each."""
+
+    code = "node.self_test"
+    hint = "Mend what failed, then `borough node self-test` again."

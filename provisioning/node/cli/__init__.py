@@ -10,6 +10,7 @@ import click
 from provisioning.node.cli.identity import enroll_node, init_hub, renew_certificates
 from provisioning.node.cli.render import render
 from provisioning.node.cli.rotation import drain, status, undrain
+from provisioning.node.cli.self_test import self_test
 
 ENTRY_POINT_GROUP = "borough.node_commands"
 
@@ -39,5 +40,5 @@ def node() -> None:
     """This machine as a node of its region: enrol, render, test, drain; and the tokens to enrol with."""
 
 
-for command in (render, init_hub, enroll_node, renew_certificates, drain, undrain, status):
+for command in (render, init_hub, enroll_node, renew_certificates, drain, undrain, self_test, status):
     node.add_command(command)

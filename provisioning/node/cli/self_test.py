@@ -1,0 +1,68 @@
+"""`borough node self-test`."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from provisioning.node.cli.options import json_option, root_option
+from provisioning.node.errors import SelfTestFailedError
+from provisioning.node.inputs import Inputs
+from provisioning.node.machine import INFERENCE_SOCKET, SECRETS, Machine
+from provisioning.node.rotation import CordonReason, Rotation
+from provisioning.node.self_test.call_checks import CallChecks
+from provisioning.node.self_test.checks import Check, Finding, Outcome, run
+from provisioning.node.self_test.machine_checks import MachineChecks
+from provisioning.node.self_test.network_checks import NetworkChecks
+from provisioning.node.self_test.speech_check import SpeechCheck
+
+COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.SKIPPED: "yellow"}
+
+
+@click.command("self-test")
+@click.option("--admit", is_flag=True, help="If all passed: take calls, unless the node was drained.")
+@click.option("--only", "names", multiple=True, metavar="CHECK", help="Only this check; repeat.")
+@root_option
+@json_option
+def self_test(admit: bool, names: tuple[str, ...], root: Path, as_json: bool) -> None:
+    """Check that this node can take calls; nothing is changed. Fails if any check does."""
+    inputs = Inputs(Machine(root))
+    checks = _checks(inputs)
+    unknown = sorted(set(names) - {check.name for check in checks})
+    if unknown:
+        known = ", ".join(check.name for check in checks)
+        raise click.BadParameter(f"there is no check {unknown[0]!r}; there are {known}", param_hint="--only")
+    chosen = [check for check in checks if not names or check.name in names]
+    findings = asyncio.run(run(chosen, (lambda _: None) if as_json else _print))
+    failed = [finding.name for finding in findings if finding.outcome is Outcome.FAILED]
+    admitted = bool(admit and not failed and not names and Rotation(inputs.machine).open(CordonReason.UNTESTED))
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"passed": not failed, "admitted": admitted, "checks": [asdict(finding) for finding in findings]}
+            )
+        )
+    if failed:
+        raise SelfTestFailedError(f"failed: {', '.join(failed)}")
+    if not as_json:
+        click.echo("passed" + ("; this node takes calls now" if admitted else ""))
+
+
+def _checks(inputs: Inputs) -> list[Check]:
+    node, machine = inputs.node(), inputs.machine
+    calls = CallChecks(node=node, password_file=machine.at(SECRETS) / "ari")
+    return [
+        *MachineChecks(inputs, node).all(),
+        *NetworkChecks(node, inputs.identity()).all(),
+        *SpeechCheck(machine.at(INFERENCE_SOCKET)).all(),
+        *calls.all(),
+    ]
+
+
+def _print(finding: Finding) -> None:
+    click.secho(f"{finding.outcome:<8}", fg=COLOURS[finding.outcome], nl=False)
+    click.echo(f"{finding.name:<16}{finding.detail} ({finding.took_s:.1f} s)")
+    if finding.advice:
+        click.echo(f"        {'':<16}{finding.advice}")
