@@ -50,8 +50,9 @@ class EnrolmentPorts:
 async def enrolment_server(address: EnrolmentAddress, door: Door) -> AsyncIterator[EnrolmentPorts]:
     """Serve until the context ends. Raises EnrolmentServerError."""
     try:
-        pair = (address.key.read_bytes(), address.certificate.read_bytes())
         authority = address.authority.read_bytes()
+        # The authority too: a node that has nothing but a token finds it in the chain by the token's fingerprint.
+        pair = (address.key.read_bytes(), address.certificate.read_bytes() + authority)
     except OSError as error:
         raise EnrolmentServerError(f"{error.filename}: {error.strerror}") from error
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=REQUESTS_AT_ONCE)
