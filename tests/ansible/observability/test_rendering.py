@@ -57,8 +57,9 @@ def settings(rendered: Path, host: str, name: str) -> Mapping[str, str]:
 @pytest.mark.parametrize("host", ["hub-1", *NODES])
 def test_prometheus_takes_its_settings(rendered: Path, host: str) -> None:
     file = rendered / host / "prometheus.yml"
-    command = ["promtool", "check", "config", "--syntax-only", file]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["promtool", "check", "config", "--syntax-only", file], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -81,7 +82,7 @@ def test_every_process_of_every_node_is_scraped_once(rendered: Path) -> None:
     ]
     assert len(found) == len(set(found))
     jobs = ("node", "agent", "replication", "inference", "front_door")
-    expected = {(job, node, None) for job in jobs for node in NODES}
+    expected: set[tuple[str, str, str | None]] = {(job, node, None) for job in jobs for node in NODES}
     workers = {"in-south-1": 2, "in-south-2": 2, "in-south-3": 3}
     expected |= {("calls", node, str(number)) for node in NODES for number in range(1, workers[node] + 1)}
     assert set(found) == expected
