@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from controlplane.enrolment.metrics import EnrolmentMetrics
 from controlplane.metrics import HubMetrics
 from controlplane.rollups.metrics import RollupMetrics
 from edge.disk.guard import DiskMetrics
@@ -63,6 +64,7 @@ def _ours() -> set[str]:
     CertificateWatch({}, Alarms(agent), agent)
     DiskMetrics.create(agent)
     RollupMetrics.create(hub)
+    EnrolmentMetrics.create(hub)
     registries = (CallMetrics.create().registry, agent, ReplicationMetrics.create().registry, hub)
     return _names([*registries, queue_registry(list)])
 
