@@ -50,10 +50,12 @@ class Host:
             raise AssertionError(f"{argv} on {self.namespace}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def open_socket(self, kind: socket.SocketKind, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+    def open_socket(
+        self, kind: socket.SocketKind, family: socket.AddressFamily = socket.AF_INET, protocol: int = 0
+    ) -> socket.socket:
         """A socket of this host, usable from here: a socket stays where it was made."""
         made: list[socket.socket | OSError] = []
-        thread = threading.Thread(target=lambda: made.append(_made_in(self.namespace, kind, family)))
+        thread = threading.Thread(target=lambda: made.append(_made_in(self.namespace, kind, family, protocol)))
         thread.start()
         thread.join()
         if isinstance(made[0], OSError):
@@ -125,13 +127,15 @@ def require_namespaces() -> None:
         pytest.skip("network namespaces need root and iproute2")
 
 
-def _made_in(namespace: str, kind: socket.SocketKind, family: socket.AddressFamily) -> socket.socket | OSError:
+def _made_in(
+    namespace: str, kind: socket.SocketKind, family: socket.AddressFamily, protocol: int
+) -> socket.socket | OSError:
     """Changes the namespace of the thread that runs it."""
     with Path(f"/run/netns/{namespace}").open("rb") as space:
         if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), _CLONE_NEWNET) != 0:
             return OSError(ctypes.get_errno(), f"setns {namespace}")
     try:
-        return socket.socket(family, kind)
+        return socket.socket(family, kind, protocol)
     except OSError as error:
         return error
 
