@@ -49,7 +49,7 @@ class Inputs:
         """The newer of two: what came with the certificates, and what the running bundle has. Raises RosterError."""
         enrolled, bundled = self.machine.at(IDENTITY) / ROSTER, self.machine.at(CURRENT_BUNDLE) / ROSTER
         # A roster of a bundle that is older than the certificates may lack this very node.
-        if bundled.exists() and self.bundle_version() >= self._version_at_enrolment():
+        if bundled.exists() and self.bundle_version() >= self.roster_version():
             return parse_roster(_read(bundled), region)
         return parse_roster(_read(enrolled), region)
 
@@ -61,7 +61,8 @@ class Inputs:
             return 0
         return int(name) if name.isdecimal() else 0
 
-    def _version_at_enrolment(self) -> int:
+    def roster_version(self) -> int:
+        """The first bundle with the roster that lies beside the certificates; 0 without one. Raises RosterError."""
         try:
             return int((self.machine.at(IDENTITY) / ROSTER_VERSION).read_text(encoding="ascii"))
         except FileNotFoundError:

@@ -11,6 +11,8 @@ import click
 
 from provisioning.node.cli.options import json_option, root_option
 from provisioning.node.description import HubDescription
+from provisioning.node.enrolment.asking import ask_roster
+from provisioning.node.errors import EnrolmentError, RosterError
 from provisioning.node.folder import Change, RenderedFolder
 from provisioning.node.inputs import Inputs
 from provisioning.node.machine import Machine, group_id
@@ -22,15 +24,18 @@ NOTHING = Taken(reloaded=(), restarted=(), left=())
 @click.command()
 @click.option("--check", is_flag=True, help="Only say what would change.")
 @click.option("--reload", "reloads", is_flag=True, help="Have running services take over what changed.")
+@click.option("--ask-hub", "asks", is_flag=True, help="Ask the hub first for a newer roster; go on without an answer.")
 @click.option("--diff", "shows_diff", is_flag=True, help="Show the changes line by line.")
 @root_option
 @json_option
-def render(check: bool, reloads: bool, shows_diff: bool, root: Path, as_json: bool) -> None:
+def render(check: bool, reloads: bool, asks: bool, shows_diff: bool, root: Path, as_json: bool) -> None:
     """Write the settings of every service from node.toml, the roster and the identity of this machine.
 
     The last line says how many files changed.
     """
     inputs = Inputs(Machine(root))
+    if asks and not check:
+        asyncio.run(_ask_hub(inputs))
     files = inputs.files(datetime.now(UTC))
     folder = RenderedFolder(Machine(root))
     changes = folder.changes(files)
@@ -41,6 +46,17 @@ def render(check: bool, reloads: bool, shows_diff: bool, root: Path, as_json: bo
         click.echo(json.dumps(_document(changes, taken)))
         return
     _print(changes, taken, shows_diff=shows_diff)
+
+
+async def _ask_hub(inputs: Inputs) -> None:
+    description = inputs.description()
+    if isinstance(description, HubDescription):
+        return
+    try:
+        await ask_roster(description, inputs)
+    except (EnrolmentError, RosterError) as error:
+        # The node goes on with what it knows, as it does with bundles.
+        click.echo(f"the roster is not the hub's newest: {error}", err=True)
 
 
 async def _take_over(inputs: Inputs, changes: Sequence[Change]) -> Taken:

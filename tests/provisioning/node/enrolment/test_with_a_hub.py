@@ -136,6 +136,25 @@ async def test_a_rebuilt_machine_takes_the_place_of_the_lost_one(hub: RealHub, t
     assert anew.output == "enrolled as in-south-6 in in-south\n"
 
 
+async def test_nodes_that_joined_together_learn_of_each_other_from_the_hub(hub: RealHub, tmp_path: Path) -> None:
+    """Before the region's JetStream can bring a bundle: it needs servers that let each other in."""
+    one, two = _machine(hub, tmp_path / "one", 11), _machine(hub, tmp_path / "two", 12)
+    assert (await _enroll(one, await hub.token("in-south-11"))).exit_code == 0
+    assert (await _enroll(two, await hub.token("in-south-12"))).exit_code == 0
+    config = one.at(RENDERED) / "nats.conf"
+    await run("node", "render", "--root", str(one.root))
+    assert "in-south-12" not in config.read_text()
+    asked = await run("node", "render", "--ask-hub", "--root", str(one.root))
+    assert asked.stderr == ""
+    assert "borough://in-south/in-south-12/agent/1" in config.read_text()
+    assert (await run("node", "render", "--ask-hub", "--root", str(one.root))).output == "changed: 0\n"
+    text = one.at(DESCRIPTION).read_text()
+    one.at(DESCRIPTION).write_text(text.replace(f"renewal_port = {hub.renewal_port}", "renewal_port = 1"))
+    alone = await run("node", "render", "--ask-hub", "--root", str(one.root))
+    assert alone.exit_code == 0
+    assert "cannot be reached" in alone.stderr
+
+
 def _bundle(machine: Machine, version: int) -> None:
     """As the agent does when a bundle came."""
     (machine.at(CURRENT_BUNDLE).parent / "bundles" / str(version)).mkdir(parents=True, exist_ok=True)
