@@ -18,6 +18,9 @@ class AsteriskSection(Section):
     url: str = Field(pattern=r"^http://", description="ARI and media websocket of the node's Asterisk")
     user: str = Field(description="user of ARI")
     password_file: Path = Field(description="file that holds the user's password")
+    trunk: str = Field(
+        default="trunk", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="SIP endpoint that numbers are rung at"
+    )
 
 
 class InferenceSection(Section):

@@ -185,7 +185,7 @@ async def _serve_sip(
     password = section.password_file.read_text(encoding="utf-8").strip()
     address = AriAddress(url=f"{section.url}/ari", user=section.user, password=password)
     client = await stack.enter_async_context(AriClient(address))
-    inbound = await stack.enter_async_context(InboundCalls(client, app=app))
+    inbound = await stack.enter_async_context(InboundCalls(client, app=app, trunk=section.trunk))
     for work, name in ((_take_calls(inbound, reception, tasks), "calls"), (_sample(inbound, reception), "metrics")):
         stack.callback(tasks.create_task(work, name=f"sip:{name}").cancel)
 

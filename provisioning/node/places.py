@@ -31,10 +31,11 @@ Credential = Callable[[str], Path]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsteriskPlace:
-    """Where a node's Asterisk answers, without a slash at the end."""
+    """Where a node's Asterisk answers, without a slash at the end; `trunk` is the endpoint that numbers are rung at."""
 
     url: str
     user: str
+    trunk: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

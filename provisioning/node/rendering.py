@@ -148,7 +148,11 @@ def node_places(node: NodeDescription, region: Region) -> NodePlaces:
         models=machine.MODELS,
         vad=node.models.vad,
         inference_socket=machine.INFERENCE_SOCKET,
-        asterisk=AsteriskPlace(url=f"http://127.0.0.1:{machine.ARI_PORT}", user=machine.ARI_USER),
+        asterisk=AsteriskPlace(
+            url=f"http://127.0.0.1:{machine.ARI_PORT}",
+            user=machine.ARI_USER,
+            trunk=node.trunks[0].name if node.trunks else None,
+        ),
     )
 
 

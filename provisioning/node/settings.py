@@ -84,6 +84,8 @@ def worker_sections(places: NodePlaces, index: int, web_port: int, credential: C
     if places.asterisk is not None:
         place = places.asterisk
         sections["asterisk"] = {"url": place.url, "user": place.user, "password_file": credential("ari")}
+        if place.trunk is not None:
+            sections["asterisk"]["trunk"] = place.trunk
     return sections
 
 

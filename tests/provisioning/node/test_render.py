@@ -84,6 +84,8 @@ def test_services_of_a_node_take_their_settings(enrolled: Make, tmp_path: Path) 
         path = rendered / f"calls-{index}.toml"
         calls = parse_settings(path, path.read_text(), CallsSettings)
         assert calls.web.port == 8080 + index
+        assert calls.asterisk is not None
+        assert calls.asterisk.trunk == "carrier"
         assert str(calls.records.subject_key_file) == f"/run/credentials/borough-calls@{index}.service/subjects"
         assert str(calls.records.master_key_file) == f"/run/credentials/borough-calls@{index}.service/master"
 
