@@ -11,8 +11,10 @@ from provisioning.asterisk.render import render
 from provisioning.asterisk.settings import (
     AsteriskSettings,
     CarrierDialplan,
+    FrontDoor,
     NodeDialplan,
     PortRange,
+    SipTransport,
     TrunkPeer,
 )
 from tests.asterisk_pair import require_asterisk
@@ -29,6 +31,7 @@ def settings(
     codecs: tuple[str, ...] = ("ulaw",),
     external_address: str | None = None,
     local_networks: tuple[str, ...] = (),
+    front_door: FrontDoor | None = None,
 ) -> AsteriskSettings:
     """A node that is valid unless told otherwise."""
     return AsteriskSettings(
@@ -42,6 +45,7 @@ def settings(
         codecs=codecs,
         external_address=external_address,
         local_networks=local_networks,
+        front_door=front_door,
     )
 
 
@@ -90,6 +94,44 @@ def test_peers_must_be_told_apart(peers: tuple[TrunkPeer, ...]) -> None:
     """Calls are attributed by address, so an address belongs to one peer."""
     with pytest.raises(AsteriskSettingsError, match="peers"):
         settings(peers=peers)
+
+
+SECURE = TrunkPeer(name="secure", host="192.0.2.9", port=5061, transport=SipTransport.TLS, srtp=True)
+DOOR = FrontDoor(address="10.0.0.100", hosts=("10.0.0.11", "10.0.0.12"))
+
+
+def test_behind_a_front_door_only_it_is_heard() -> None:
+    """Trunks are told apart by the header that it writes, and calls go out through it."""
+    text = render(settings(front_door=DOOR, peers=(PEER, SECURE)))["pjsip.conf"]
+    assert "permit = 10.0.0.100/32\npermit = 10.0.0.11/32\npermit = 10.0.0.12/32" in text
+    assert "match_header = X-Borough-Trunk: secure" in text
+    assert "match = 10.0.0.100,10.0.0.11,10.0.0.12" in text
+    assert "match = 192.0.2.1" not in text
+    assert text.count("outbound_proxy = sip:10.0.0.100:5060\\;lr") == 2
+    assert "endpoint_identifier_order = header,ip" in text
+
+
+def test_srtp_is_demanded_where_a_trunk_has_it() -> None:
+    """Not offered: demanded. And nowhere else."""
+    text = render(settings(front_door=DOOR, peers=(PEER, SECURE)))["pjsip.conf"]
+    assert text.count("media_encryption = sdes") == 1
+    assert "media_encryption_optimistic = no" in text
+
+
+@pytest.mark.parametrize(
+    ("peer", "front_door"),
+    [
+        (TrunkPeer(name="plain", host="192.0.2.1", srtp=True), DOOR),
+        (SECURE, None),
+        (TrunkPeer(name="tcp", host="192.0.2.1", transport=SipTransport.TCP), None),
+        (TrunkPeer(name="front-door", host="192.0.2.1"), DOOR),
+        (TrunkPeer(name="two\r\nX-Evil: 1", host="192.0.2.1"), DOOR),
+    ],
+)
+def test_trunks_that_cannot_work_are_refused(peer: TrunkPeer, front_door: FrontDoor | None) -> None:
+    """SRTP without TLS, TLS or TCP without somebody who speaks it, names that are no names."""
+    with pytest.raises(AsteriskSettingsError, match="peers"):
+        settings(peers=(peer,), front_door=front_door)
 
 
 def test_secret_is_generated_and_only_where_it_belongs() -> None:
