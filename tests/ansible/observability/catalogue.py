@@ -29,6 +29,7 @@ PROMETHEUS = {
     "ALERTS",
     "up",
     "prometheus_config_last_reload_successful",
+    "prometheus_notifications_alertmanagers_discovered",
     "prometheus_notifications_errors_total",
     "prometheus_rule_evaluation_failures_total",
     "prometheus_tsdb_wal_corruptions_total",

@@ -21,6 +21,11 @@ from tests.ansible.observability.rendering import ROLE, ROOT
 FILES = ROLE / "files" / "dashboards"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PAGES = sorted(RUNBOOKS.glob("*.md"))
+# Programs of a machine: of the release, and of the Debian packages that the roles install.
+PROGRAMS = {
+    "borough", "chronyc", "date", "df", "du", "grep", "ip", "journalctl", "kamcmd", "ls", "mount", "nft", "promtool",
+    "ss", "ssh", "systemctl", "systemd-cgtop", "tail", "timedatectl", "timeout", "top", "vmstat",
+}  # fmt: skip
 # What Grafana puts in place of its own variables.
 VARIABLES = (("$__rate_interval", "5m"), ('=~"$node"', '=~".*"'), ('=~"$region"', '=~".*"'))
 
@@ -113,6 +118,11 @@ def test_commands_of_the_runbook_exist() -> None:
     for page in PAGES:
         for line in re.findall(r"(?:^\$ |`)borough ([a-z -]+)", page.read_text("utf-8"), re.MULTILINE):
             assert _is_command(line.split()), f"{page.name}: borough {line}"
+
+
+def test_programs_of_the_runbook_are_on_the_machines() -> None:
+    used = {program for page in PAGES for program in re.findall(r"^\$ ([\w-]+)", page.read_text("utf-8"), re.MULTILINE)}
+    assert used <= PROGRAMS
 
 
 def _is_command(words: list[str]) -> bool:
