@@ -49,6 +49,11 @@ class EnrolmentStub:
                 request_serializer=contract_dot_enrolment__pb2.ConfirmRequest.SerializeToString,
                 response_deserializer=contract_dot_enrolment__pb2.ConfirmReply.FromString,
                 _registered_method=True)
+        self.Members = channel.unary_unary(
+                '/borough.enrolment.v1.Enrolment/Members',
+                request_serializer=contract_dot_enrolment__pb2.MembersRequest.SerializeToString,
+                response_deserializer=contract_dot_enrolment__pb2.MembersReply.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServicer:
@@ -76,6 +81,14 @@ class EnrolmentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Members(self, request, context):
+        """Who belongs to the region now. A node needs it before its region can bring it bundles: servers that do not know each
+        other form no cluster. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +106,11 @@ def add_EnrolmentServicer_to_server(servicer, server):
                     servicer.Confirm,
                     request_deserializer=contract_dot_enrolment__pb2.ConfirmRequest.FromString,
                     response_serializer=contract_dot_enrolment__pb2.ConfirmReply.SerializeToString,
+            ),
+            'Members': grpc.unary_unary_rpc_method_handler(
+                    servicer.Members,
+                    request_deserializer=contract_dot_enrolment__pb2.MembersRequest.FromString,
+                    response_serializer=contract_dot_enrolment__pb2.MembersReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +194,33 @@ class Enrolment:
             '/borough.enrolment.v1.Enrolment/Confirm',
             contract_dot_enrolment__pb2.ConfirmRequest.SerializeToString,
             contract_dot_enrolment__pb2.ConfirmReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Members(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/borough.enrolment.v1.Enrolment/Members',
+            contract_dot_enrolment__pb2.MembersRequest.SerializeToString,
+            contract_dot_enrolment__pb2.MembersReply.FromString,
             options,
             channel_credentials,
             insecure,

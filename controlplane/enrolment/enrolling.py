@@ -155,6 +155,11 @@ class Enrolment:
                 await self._members.publish(_audited("enrolment.confirm", told))
         return await self._answer(node.region, None)
 
+    async def members(self, uri: str) -> Answer:
+        """Who belongs to the region of the node whose agent is `uri`."""
+        node, _ = await self._caller(uri)
+        return await self._answer(node.region, None)
+
     async def _take(self, wish: Enrolling, presented: PresentedToken) -> _Place:
         at_ms = time.time_ns() // 1_000_000
         attempt = Attempt(region=wish.region, node=wish.node, source=wish.source)

@@ -6,6 +6,7 @@ next look, which comes at start and every minute: it also drops certificates tha
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -64,11 +65,17 @@ class Members:
         self._published = published
         # Two that change the authority at once could each store what was valid before the other.
         self.turn = asyncio.Lock()
+        self._again = asyncio.Event()
+
+    def look_again(self) -> None:
+        """Something was left undone."""
+        self._again.set()
 
     async def run(self) -> None:
         """Look for ever; what a lost answer or a crash left behind is mended so."""
         while True:
             wait_s = LOOK_EVERY_S
+            self._again.clear()
             try:
                 async with self.turn:
                     await self._look()
@@ -77,7 +84,9 @@ class Members:
                 log.warning("authority_not_asked", code=error.code, error=str(error))
                 self._metrics.authority_unavailable.set(1)
                 wait_s = RETRY_AFTER_S
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._again.wait()
 
     async def publish(self, change: Change) -> None:
         """Store a change with what is valid now and the bundles that follow from it; within `turn`.

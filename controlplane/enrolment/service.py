@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable
 
+import structlog
+
 from contract import authority_pb2
 from contract import enrolment_pb2 as pb
 from contract.enrolment_pb2_grpc import EnrolmentServicer
 from controlplane.enrolment.door import DoorContext, agent_of
 from controlplane.enrolment.enrolling import Answer, Enrolling, Enrolment
 from controlplane.enrolment.requests import KeyRequest
+
+log = structlog.get_logger(__name__)
+
+RELEASE_CHARACTERS = 40
 
 
 class EnrolmentService(EnrolmentServicer):
@@ -26,6 +32,15 @@ class EnrolmentService(EnrolmentServicer):
             source=context.source,
         )
         answer = await self._enrolment.enroll(wish)
+        facts = request.facts
+        log.info(
+            "node_facts",
+            region=wish.region,
+            node=wish.node,
+            release=facts.release[:RELEASE_CHARACTERS],
+            cpus=facts.cpus,
+            memory_bytes=facts.memory_bytes,
+        )
         signed = answer.signed
         assert signed is not None, "who enrols gets certificates"
         return pb.EnrollReply(
@@ -45,6 +60,11 @@ class EnrolmentService(EnrolmentServicer):
     async def Confirm(self, request: pb.ConfirmRequest, context: DoorContext) -> pb.ConfirmReply:  # noqa: N802
         answer = await self._enrolment.confirm(agent_of(context), request.roles, context.source)
         return pb.ConfirmReply(roster=answer.roster, bundle_version=answer.bundle_version)
+
+    async def Members(self, request: pb.MembersRequest, context: DoorContext) -> pb.MembersReply:  # noqa: N802
+        del request
+        answer = await self._enrolment.members(agent_of(context))
+        return pb.MembersReply(roster=answer.roster, bundle_version=answer.bundle_version)
 
 
 def _requests(requests: Iterable[pb.CertificateRequest]) -> list[KeyRequest]:

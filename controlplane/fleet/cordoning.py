@@ -19,8 +19,9 @@ from controlplane.audit import append_entry
 from controlplane.database import HubDatabase
 from controlplane.enrolment import nodes
 from controlplane.enrolment.errors import NodeBusyError, NodeNotFoundError
-from controlplane.enrolment.members import Members
+from controlplane.enrolment.members import Change, Members
 from controlplane.enrolment.nodes import CORDONED, DRAINING, REMOVED, Node
+from controlplane.errors import ControlPlaneError
 from controlplane.fleet.states import FleetStates
 
 log = structlog.get_logger(__name__)
@@ -68,15 +69,22 @@ class Cordoning:
                 _audit(connection, caller, after, is_forced=force)
 
             if state == REMOVED:
-                # Before the authority is asked: what is left then, the next look revokes.
-                await self._database.write(change)
-                await self._authority.revoke(after.region, name)
-                await self._members.publish(lambda _: None)
+                await self._remove(after, change)
             elif after != before:
                 await self._members.publish(change)
         log.info("node_state_changed", region=after.region, node=name, state=_told(state))
         _, version = await self._members.roster(after.region)
         return StateChange(node=after, before=before.state, bundle_version=version)
+
+    async def _remove(self, node: Node, change: Change) -> None:
+        # Stored before the authority is asked: where it does not answer, the next look revokes.
+        await self._database.write(change)
+        try:
+            await self._authority.revoke(node.region, node.name)
+            await self._members.publish(lambda _: None)
+        except ControlPlaneError:
+            self._members.look_again()
+            raise
 
     def _check_idle(self, node: Node) -> None:
         """Raises NodeBusyError."""

@@ -105,6 +105,20 @@ async def test_the_enrolment_port_knows_no_node(enrolling: EnrollingHub) -> None
         await EnrolmentStub(channel).Confirm(pb.ConfirmRequest(), timeout=5)
 
 
+async def test_a_node_may_ask_who_belongs_to_its_region(enrolling: EnrollingHub) -> None:
+    """It hears of one that enrolled after it, before any bundle could reach it; nothing changes by that."""
+    early = await enrolled(enrolling, "early-1", "10.2.0.9")
+    await enrolled(enrolling, "later-1", "10.2.0.10")
+    before = await enrolling.audited(1)
+    async with early.as_node() as stub:
+        reply = await stub.Members(pb.MembersRequest(), timeout=WITHIN_S)
+    assert {"early-1", "later-1"} <= {node.name for node in reply.roster.nodes}
+    assert (await enrolling.roster_in_stream(at_least=reply.bundle_version))[1] == reply.roster
+    assert await enrolling.audited(1) == before
+    async with refused("enrolment.node_unknown"), early.as_node("leaf") as stub:
+        await stub.Members(pb.MembersRequest(), timeout=WITHIN_S)
+
+
 async def test_what_is_revoked_at_the_hub_leaves_the_roster(enrolling: EnrollingHub) -> None:
     """An operator revoked by hand, without the fleet's commands: the next look tells all nodes."""
     machine = await enrolled(enrolling, "handmade-1", "10.2.0.6")
