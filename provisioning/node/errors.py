@@ -47,7 +47,7 @@ class NodeIdentityError(NodeError):
     """The identity folder of this machine is not whole."""
 
     code = "node.identity"
-    hint = "Enrol anew with a token made by `borough node token create REGION --node NAME --replaces`."
+    hint = "Enrol anew with a token made by `borough node token create REGION --node NAME --replace`."
 
 
 class EnrolmentError(NodeError):

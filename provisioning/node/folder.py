@@ -53,7 +53,7 @@ class RenderedFolder:
         try:
             self._make_folder(self.path)
             for file in files:
-                gid = group_id(file.service)
+                gid = group_id(file.group)
                 target = self.path / file.path
                 self._make_folder(target.parent)
                 if RENDERED / file.path in changed:

@@ -75,8 +75,8 @@ class MachineSection(Section):
 
 
 class PeerSection(Section):
-    name: Name
-    address: IpAddress
+    name: Name = Field(description="name of one of the nodes, this one too")
+    address: IpAddress = Field(description="its IP address")
 
 
 class RegionSection(Section):

@@ -39,9 +39,11 @@ class Taken:
 async def take_over(changes: Sequence[Change], monitor_port: int) -> Taken:
     """Reload or restart what may be. Raises RenderError when a service does not take its new file."""
     units = list(dict.fromkeys(change.unit for change in changes if change.unit))
-    reloaded = [unit for unit in units if unit == Service.NATS and await is_active(unit)]
+    # The arbiter's ports are one higher (provisioning/node/roster.py).
+    monitors = {str(Service.NATS): monitor_port, str(Service.ARBITER): monitor_port + 1}
+    reloaded = [unit for unit in units if unit in monitors and await is_active(unit)]
     for unit in reloaded:
-        await _reload_nats(unit, monitor_port)
+        await _reload_nats(unit, monitors[unit])
     restarted = [unit for unit in units if unit in _RESTARTED and await is_active(unit)]
     for unit in restarted:
         await systemctl("restart", unit)

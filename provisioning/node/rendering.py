@@ -50,13 +50,18 @@ ARI_FILE = "ari.conf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderedFile:
-    """A file by its path under `rendered`; `service` reads it, and its group is named as the service."""
+    """A file by its path under `rendered`, and the service that reads it."""
 
     path: str
     text: str
     service: Service
     # Of the workers: which one.
     instance: int | None = None
+
+    @property
+    def group(self) -> str:
+        """The group that may read it, named as the user of its service."""
+        return Service.NATS if self.service is Service.ARBITER else self.service
 
     @property
     def unit(self) -> str:

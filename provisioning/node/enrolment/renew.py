@@ -53,6 +53,8 @@ async def renew(node: NodeDescription, inputs: Inputs, machinery: Machinery, wit
         folder.discard_staged()
         version = await _stage(node, folder, hub)
     await _until_known(inputs, version, within_s)
+    # The node's own server has to know its new names before anybody comes with them.
+    await machinery.render()
     old, staged = folder.held(), folder.staged()
     folder.point(staged)
     # Also when an earlier run got as far as this: nobody knows who was started anew then.

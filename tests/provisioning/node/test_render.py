@@ -21,7 +21,7 @@ from edge.sync.settings import SyncSettings
 from provisioning.identity.names import HUB_ROLES, HUB_SITE, NODE_ROLES, ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore
 from provisioning.node.cli import node
-from provisioning.node.errors import RosterError
+from provisioning.node.errors import RenderError, RosterError
 from provisioning.node.identity_folder import IdentityFolder, Pair, Trust
 from provisioning.node.inputs import Inputs
 from provisioning.node.machine import CURRENT_BUNDLE, DESCRIPTION, IDENTITY, IDENTITY_STORE, RENDERED, SYNC, Machine
@@ -223,6 +223,18 @@ def _issue_hub(store: IdentityStore, machine: Machine) -> None:
         pairs.append(Pair(role=role, generation=entry.generation, certificate=certificate, key=key))
     trust = Trust(authority=store.authority_file.read_bytes(), signing_public=store.signing_public_file.read_bytes())
     IdentityFolder(machine.at(IDENTITY)).install(pairs, trust)
+
+
+def test_without_the_groups_of_services_nothing_is_given_away(
+    enrolled: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root is told which one is missing."""
+    monkeypatch.undo()
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    machine = enrolled(*ADDRESSES).machine(tmp_path / "root")
+    with pytest.raises(RenderError, match="there is no group borough-nats"):
+        _render(machine)
 
 
 def test_roles_of_a_node_are_those_it_has_files_of(enrolled: Make, tmp_path: Path) -> None:
