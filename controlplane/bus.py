@@ -3,6 +3,7 @@
 A rotated certificate counts from the next connection on: the server closes those of a generation that it forgets.
 """
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,7 @@ PING_INTERVAL_S = 2
 OUTSTANDING_PINGS = 2
 CONNECT_WITHIN_S = 5
 NOTHING_WAITS_BYTES = 0
+CLOSES_WITHIN_S = 3.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,8 +73,10 @@ async def open_bus(section: NatsSection) -> AsyncIterator[Bus]:
     try:
         yield bus
     finally:
-        with contextlib.suppress(OSError):  # nats-py drains a socket that is gone
-            await bus.client.close()
+        # nats-py drains a socket that is gone, and waits until TLS is closed from both sides: a server may stand still.
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSES_WITHIN_S):
+                await bus.client.close()
 
 
 def _load_again(context: ssl.SSLContext | None, section: NatsSection) -> None:

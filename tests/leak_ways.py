@@ -289,6 +289,10 @@ async def _plain_client(stage: Stage, marker: str) -> None:
     await publish_with(stage.network.hub.client_port, None, rollup(HOME, NODE), marker.encode())
 
 
+async def _plain_visitor(stage: Stage, marker: str) -> None:
+    await publish_with(stage.network.node(HOME).client_port, None, rollup(HOME, NODE), marker.encode())
+
+
 async def _plain_leaf(stage: Stage, marker: str) -> None:
     await publish_with(stage.leaf_port, None, rollup(HOME, NODE), marker.encode())
 
@@ -731,6 +735,7 @@ STRANGER_WAYS: tuple[Way, ...] = _at_hub(
 )
 
 VISITOR_WAYS: tuple[Way, ...] = (
+    replace(_refused("no TLS, as a client of the region", _plain_visitor), kind=RefusalKind.PLAINTEXT),
     _refused("leaf certificate as a client of the region", _visit(HOME, HOME, NODE, ServiceRole.LEAF)),
     _refused("another region's border certificate", _visit(HOME, ABROAD, FOREIGN_NODE, ServiceRole.BORDER)),
     _refused("the hub's certificate in the region", _visit(HOME, "hub", "hub-1", ServiceRole.CONTROLPLANE)),

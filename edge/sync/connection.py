@@ -19,6 +19,7 @@ REQUEST_WITHIN_S = 2.0
 _CONNECT_WITHIN_S = 3
 _RECONNECT_WAIT_S = 1
 _PING_INTERVAL_S = 5
+_CLOSES_WITHIN_S = 3.0
 # What went wrong on the way to NATS, whoever noticed: all of it means "try again".
 NATS_ERRORS = (nats.errors.Error, OSError, TimeoutError)
 # What reading an answer raises that is not what the server's documentation says.
@@ -96,7 +97,9 @@ class NatsLink:
             await asyncio.Event().wait()
         finally:
             with contextlib.suppress(*NATS_ERRORS):
-                await self.client.close()
+                # nats-py waits until TLS is closed from both sides: for ever, where the server stands still.
+                async with asyncio.timeout(_CLOSES_WITHIN_S):
+                    await self.client.close()
 
     async def _failed(self, error: Exception) -> None:
         log.debug("nats_error", link=self.name, detail=type(error).__name__)

@@ -109,8 +109,6 @@ def render_hub(topology: Topology, credentials: Credentials, files: Files, borde
     return _text(
         {
             **_common(hub, files),
-            # Who comes without TLS is told of at this level only.
-            "debug": True,
             "tls": tls,
             "jetstream": _jetstream(files, HUB_DOMAIN),
             # Nodes know the hub's address; they need not be told of others.
@@ -191,6 +189,8 @@ def _common(server: Hub | Node, files: Files) -> dict[str, Value]:
         "log_size_limit": LOG_BYTES,
         "log_max_num": LOG_FILES,
         "logtime_utc": True,
+        # Who comes without TLS is told of at this level only; 120 to 650 bytes a second.
+        "debug": True,
         "max_payload": MAX_PAYLOAD_BYTES,
         "max_control_line": MAX_CONTROL_LINE_BYTES,
         "ping_interval": f"{PING_INTERVAL_S}s",

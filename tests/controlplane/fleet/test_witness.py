@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from contract.subjects import health, link_events, ping, rollup, witness
 from controlplane.fleet.passing import Passed, refusal_of
 from controlplane.fleet.witness import BEGINNINGS_A_MINUTE, LinkBook, LinkEvent, Witness, link_event
 from provisioning.identity.names import ServiceRole
+from provisioning.nats.deployment import Deployment
+from provisioning.nats.instance import NatsInstance
+from provisioning.nats.topology import Topology
 from tests.forged_leaf import message, say
 from tests.nats_network import eventually, nats_network
 
@@ -140,3 +145,42 @@ async def test_the_hub_hears_what_passes_its_server_with_the_permissions_that_it
         for stream in await central.jetstream().streams_info():
             assert not any(subject.startswith("witness") for subject in stream.config.subjects or [])
         running.cancel()
+
+
+async def test_a_region_that_is_new_is_witnessed_after_a_reload(tmp_path: Path) -> None:
+    """The hub's services were connected before its server knew of the region."""
+    refused: Counter[tuple[RefusalKind, str]] = Counter()
+    async with nats_network(tmp_path, {REGION: 1, "eu-central": 1}) as network, asyncio.TaskGroup() as tasks:
+        whole, hub = network.deployment, network.hub
+        instance = whole.instance(hub)
+        fewer = Topology(hub=hub, regions=whole.topology.regions[:1])
+        await reload(instance, replace(whole, topology=fewer))
+        central = await network.connect(hub, ServiceRole.CONTROLPLANE)
+        watch = Witness(nats=central, refused=lambda kind, region: refused.update([(kind, region)]))
+        running = tasks.create_task(watch.run())
+        await central.flush()
+        await reload(instance, whole)
+        context = network.context(network.node("eu-central").service(ServiceRole.LEAF))
+
+        async def is_counted() -> bool:
+            await say(hub.leaf_port, context, message("_R_.words", b"words"))
+            return refused[RefusalKind.INTERNAL, "eu-central"] > 0 and refused[RefusalKind.IDENTITY, "eu-central"] > 0
+
+        await eventually(is_counted)
+        running.cancel()
+
+
+async def reload(instance: NatsInstance, deployment: Deployment) -> None:
+    """Returns once the hub's server runs the configuration of this deployment."""
+
+    def reloads() -> int:
+        return instance.files.log.read_text(errors="replace").count("Reloaded server configuration")
+
+    before = reloads()
+    deployment.write(datetime.now(UTC))
+    instance.reload()
+
+    async def is_reloaded() -> bool:
+        return reloads() > before
+
+    await eventually(is_reloaded)

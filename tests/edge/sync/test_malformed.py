@@ -25,6 +25,8 @@ async def answering(client: Client, subject: str, *answers: bytes) -> None:
             await client.publish(message.reply, data)
 
     await client.subscribe(subject, cb=answer)
+    # Who asks may do so over another connection: the server must know of the subscription by then.
+    await client.flush()
 
 
 @pytest.mark.parametrize("answer", ANSWERS)

@@ -14,6 +14,7 @@ from edge.sync.folder import SyncFolder
 from edge.sync.settings import HubSection
 from tests.controlplane.hub_process import Hub
 from tests.controlplane.test_border import hub_of
+from tests.controlplane.test_replication import metrics_of
 from tests.controlplane.test_service import write_estate
 from tests.edge.sync.hub import REGION
 from tests.edge.sync.played import agent, settings_of, until
@@ -65,5 +66,11 @@ async def test_what_an_operator_applies_runs_on_every_node(tmp_path: Path) -> No
                 await until(lambda: [folder.current() for folder in folders] == [2, 2])
                 assert time.monotonic() - began < 2
                 await eventually(is_settled, within_s=20)
+                # Nothing of it looks like a way out.
+                status = json.loads((await hub.run("fleet", "status", "--json")).output)
+                shown = next(found for found in status["regions"] if found["region"] == REGION)
+                assert not any("border_refused" in node.get("alarms", []) for node in shown["nodes"])
+                metrics = await metrics_of(hub, "hub-1")
+                assert metrics['borough_hub_alarm{code="border_refused"}'] == 0
         finally:
             await hub.stop()

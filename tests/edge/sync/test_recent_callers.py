@@ -35,6 +35,8 @@ from tests.nats_network import Network, eventually, nats_network
 
 ANNA, BEN = "a" * 32, "b" * 32
 TENANT = "acme"
+# Most of it is a cluster's start.
+pytestmark = pytest.mark.timeout(120)
 
 
 @dataclass
@@ -80,7 +82,6 @@ async def ringing(network: Network, root: Path, number: int) -> AsyncIterator[Ri
             running = tasks.create_task(link.run(), name="link")
             await until(lambda: link.is_up)
             yield Ringing(NodeRecords(root / f"calls-{node.name}"), link, callers, ledger, shipping)
-            await link.client.close()
             running.cancel()
 
 
