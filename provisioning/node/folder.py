@@ -63,10 +63,6 @@ class RenderedFolder:
                 (self.path / path).unlink()
         except OSError as error:
             raise RenderError(f"{error.filename}: {error.strerror}") from error
-        except KeyError as error:
-            raise RenderError(
-                f"there is no group {error.args[0]}", hint="The roles of the playbook make the groups; run it first."
-            ) from error
 
     def _present(self) -> set[str]:
         return {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioning.node.errors import RenderError
 from provisioning.node.places import Credential, Service
 
 ETC = Path("/etc/borough")
@@ -63,10 +64,18 @@ def worker_web_port(index: int) -> int:
 
 
 def group_id(name: str) -> int | None:
-    """The group that may read a rendered file; None where nobody but this user is asked to (not root)."""
+    """The group that may read a rendered file; None where nobody but this user is asked to (not root).
+
+    Raises RenderError.
+    """
     if os.geteuid() != 0:
         return None
-    return grp.getgrnam(name).gr_gid
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise RenderError(
+            f"there is no group {name}", hint="The role services makes the groups; play it first."
+        ) from None
 
 
 GroupId = Callable[[str], int | None]
