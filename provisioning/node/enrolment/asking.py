@@ -14,12 +14,9 @@ from provisioning.node.roster import parse_roster, topology_of
 async def ask_roster(node: NodeDescription, inputs: Inputs) -> bool:
     """Keep the hub's roster if it is newer than what is here; whether it was. Raises EnrolmentError, RosterError."""
     folder = inputs.identity()
-    if folder.staged_version() is not None:
-        # A renewal is under way: to ask as the agent would confirm it.
-        return False
     hub = HubAddress(host=node.hub.address, port=node.hub.renewal_port)
     async with enrolment_hub(str(hub), folder.authority.read_bytes(), folder) as connection:
-        answer = await connection.roster()
+        answer = await connection.members()
     topology_of(node, parse_roster(answer.roster, node.region))
     if answer.bundle_version <= max(inputs.roster_version(), inputs.bundle_version()):
         return False

@@ -59,9 +59,13 @@ class EnrolmentHub:
             bundle_version=reply.bundle_version,
         )
 
-    async def roster(self) -> HubAnswer:
-        """Who belongs to the region; only while no renewal waits, as it is asked by confirming nothing."""
-        return await self.confirm([])
+    async def members(self) -> HubAnswer:
+        """Who belongs to the region now."""
+        try:
+            reply = await self.stub.Members(pb.MembersRequest(), timeout=WITHIN_S)
+        except grpc.aio.AioRpcError as error:
+            raise _refusal(self.address, error) from error
+        return HubAnswer(answers=(), roster=roster_json(reply.roster), bundle_version=reply.bundle_version)
 
     async def confirm(self, roles: Sequence[str]) -> HubAnswer:
         """The node runs on its new certificates."""
