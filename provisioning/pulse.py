@@ -26,6 +26,7 @@ PULSES_PER_WATCHDOG = 3
 DEFAULT_EVERY_S = 5.0
 STOP_WITHIN_S = 15.0
 SIGNALLED = 128
+WELL = 200
 MICROSECONDS = 1_000_000
 
 
@@ -66,7 +67,7 @@ async def _pulse(health: SplitResult, notifier: SystemdNotifier) -> None:
     every_s = _pulse_interval_s()
     is_ready = False
     while True:
-        problem = await _problem(health)
+        problem = await problem_of(health)
         if problem is None:
             notifier.notify("WATCHDOG=1\nSTATUS=serves" if is_ready else "READY=1\nWATCHDOG=1\nSTATUS=serves")
             is_ready = True
@@ -75,14 +76,14 @@ async def _pulse(health: SplitResult, notifier: SystemdNotifier) -> None:
         await asyncio.sleep(every_s if is_ready else STARTING_EVERY_S)
 
 
-async def _problem(health: SplitResult) -> str | None:
-    """Why the health page is not well, None when it is."""
+async def problem_of(page: SplitResult, *, any_status: bool = False) -> str | None:
+    """Why a page is not well, None when it is: 200, or any answer at all."""
     try:
         async with asyncio.timeout(PROBE_WITHIN_S):
-            status, body = await _get(health)
+            status, body = await _get(page)
     except (OSError, TimeoutError, ValueError, IndexError) as error:
         return type(error).__name__
-    return None if status == 200 else f"{status} {body}"
+    return None if any_status or status == WELL else f"{status} {body}"
 
 
 async def _get(url: SplitResult) -> tuple[int, str]:

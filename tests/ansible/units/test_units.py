@@ -27,6 +27,7 @@ SERVICES = (
     "borough-nats-arbiter.service",
     "borough-inference.service",
     "borough-asterisk.service",
+    "borough-asterisk-pulse.service",
     "borough-calls@1.service",
     "borough-agent.service",
     "borough-litestream.service",
@@ -110,11 +111,12 @@ def test_services_have_what_confines_them(machine: Machine, unit: str) -> None:
     """A user of its own, no privileges, a private view, limits, and a restart."""
     properties = shown(machine, unit, *CONFINED, "User", "MemoryMax", "TasksMax", "WatchdogUSec", "StartLimitBurst")
     assert {name: properties[name] for name in CONFINED} == CONFINED
-    assert properties["User"] == unit.partition(".")[0].partition("@")[0].replace("-arbiter", "")
+    user = unit.partition(".")[0].partition("@")[0].removesuffix("-arbiter").removesuffix("-pulse")
+    assert properties["User"] == user
     assert properties["MemoryMax"].isdecimal()
     assert properties["TasksMax"].isdecimal()
     assert int(properties["StartLimitBurst"]) > 0
-    # Asterisk gives no sign of life of its own.
+    # Asterisk gives no sign of life of its own; another unit looks.
     assert (properties["WatchdogUSec"] == "0") == (unit == "borough-asterisk.service")
 
 
@@ -181,6 +183,16 @@ def test_a_program_that_hangs_is_started_again(machine: Machine) -> None:
     assert time.monotonic() - began > WATCHDOG_S / 2
     assert shown(machine, "borough-nats", "NRestarts")["NRestarts"] == "1"
     assert "watchdog" in shell(machine, "journalctl --no-pager -u borough-nats | grep -i watchdog").lower()
+
+
+def test_an_asterisk_that_hangs_is_started_again(machine: Machine) -> None:
+    """Asterisk stands still: who looks after it kills it, and both serve again."""
+    before = shell(machine, "systemctl show -P MainPID borough-asterisk").strip()
+    shell(machine, f"kill -STOP {before}")
+    active = "systemctl is-active borough-asterisk borough-asterisk-pulse"
+    until(machine, f"[ $(systemctl show -P MainPID borough-asterisk) != {before} ] && {active}", 60)
+    assert "no answer for 5 s" in shell(machine, "journalctl --no-pager -u borough-asterisk-pulse")
+    shell(machine, "pgrep -x asterisk")
 
 
 def test_a_node_that_has_just_booted_takes_no_calls(machine: Machine) -> None:
