@@ -104,9 +104,12 @@ class EnrollingHub:
                         return version, roster
                 await asyncio.sleep(0.05)
 
+    async def message_in_stream(self, region: str = REGION) -> bytes:
+        """The newest bundle's message, as a node gets it."""
+        return (await self.nats.jetstream().get_last_msg(config_stream(region), bundle(region))).data or b""
+
     async def _newest_in_stream(self, region: str) -> tuple[int, Roster]:
-        message = await self.nats.jetstream().get_last_msg(config_stream(region), bundle(region))
-        signed = BundleMessage.FromString(message.data or b"")
+        signed = BundleMessage.FromString(await self.message_in_stream(region))
         manifest = BundleManifest.FromString(signed.manifest.body)
         read = Bundle.FromString(unpacked(signed.content, limit_bytes=1 << 24))
         return manifest.version, read.roster

@@ -4,8 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from google.protobuf.json_format import Parse
 
 from contract.downlink_pb2 import (
     NODE_STATE_ACTIVE,
@@ -13,8 +17,13 @@ from contract.downlink_pb2 import (
     NODE_STATE_DRAINING,
     NODE_STATE_REMOVED,
     NodeState,
+    Roster,
     RosterNode,
 )
+from edge.sync.bundle import BundleReader
+from edge.sync.cordon import Cordon
+from edge.sync.folder import SyncFolder
+from edge.sync.verification import TrustedKeys
 from tests.controlplane.enrolment.machines import REGION, EnrollingHub, Machine, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -79,6 +88,26 @@ async def test_a_state_goes_out_with_a_bundle_of_its_own_and_back(
     assert (await in_stream(enrolling, name, int(str(back["bundle_version"])))).state == NODE_STATE_ACTIVE
     told = [(action, target) for action, target, _ in await enrolling.audited(3) if action == "fleet.set_state"]
     assert told[0] == ("fleet.set_state", f"{REGION}/{name} active")
+
+
+async def test_a_node_reads_what_the_hub_wrote(enrolling: EnrollingHub, tmp_path: Path) -> None:
+    """The same roster, and whether it is meant to take calls."""
+    await enrolled(enrolling, "reader-1", "10.3.4.1")
+    private = load_pem_private_key((enrolling.hub.directory / "signing.pem").read_bytes(), password=None)
+    public = private.public_key()
+    assert isinstance(public, Ed25519PublicKey)
+    reader = BundleReader(region=REGION, keys=TrustedKeys([public]), limit_bytes=1 << 24)
+    folder = SyncFolder(tmp_path, node="reader-1", bundles_kept=3)
+    folder.prepare()
+    cordon = Cordon.of(None, tmp_path)
+    for command in ("cordon", "uncordon"):
+        _, report = await enrolling.fleet(command, "reader-1")
+        _, roster = await enrolling.roster_in_stream(at_least=int(str(report["bundle_version"])))
+        read = reader.open(await enrolling.message_in_stream(), newer_than=folder.current())
+        folder.install(read)
+        folder.activate(read.version)
+        assert Parse((tmp_path / "current/roster.json").read_text(), Roster()) == roster
+        assert cordon.is_up == (command == "cordon")
 
 
 async def test_a_drain_waits_for_the_last_call(enrolling: EnrollingHub) -> None:
