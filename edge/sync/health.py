@@ -44,7 +44,7 @@ class HealthReport:
             region=self.node.region,
             node=self.node.name,
             at_ms=round(time.time() * _MS),
-            release=metadata.version("borough"),
+            release=release_told(metadata.version("borough")),
             bundle_version=self.rollout.running,
             knowledge=[
                 KnowledgeVersion(
@@ -63,6 +63,11 @@ class HealthReport:
             border_refusals=self.border_refusals(),
             is_cordoned=self.cordon.is_up,
         )
+
+
+def release_told(version: str) -> str:
+    """A version without its local part (`+g1a2b3c`): a commit's digits are text that the border does not let pass."""
+    return version.partition("+")[0]
 
 
 def _age_ms(beats: BeatWatch) -> int:

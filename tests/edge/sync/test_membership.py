@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import uplink_pb2
+from contract import uplink_guard, uplink_pb2
 from contract.downlink_pb2 import (
     NODE_STATE_ACTIVE,
     NODE_STATE_CORDONED,
@@ -17,7 +17,9 @@ from contract.downlink_pb2 import (
     RosterIdentity,
     RosterNode,
 )
+from contract.uplink_pb2 import Health
 from edge.sync.cordon import Cordon
+from edge.sync.health import release_told
 from tests.edge.sync.hub import NODE, REGION, SigningHub
 from tests.edge.sync.test_bundles import Node, node_in
 
@@ -77,3 +79,14 @@ async def test_a_lost_or_altered_roster_is_unpacked_again_at_the_next_start(node
     assert node.folder.recover(node.config.reader) == 1
     assert json.loads((node.folder.root / "current/roster.json").read_text())["region"] == REGION
     assert Cordon.of(None, node.folder.root).is_up
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("0.1.0", "0.1.0"), ("0.1.0+g0123456789ab.changed.12345678", "0.1.0"), ("1.2.3rc1+local", "1.2.3rc1")],
+)
+def test_the_release_that_health_tells_passes_the_border(version: str, told: str) -> None:
+    """A build between releases carries a commit, whose digits could be anything."""
+    assert release_told(version) == told
+    health = Health(region=REGION, node=NODE, at_ms=1_790_000_000_000, release=release_told(version), is_cordoned=True)
+    assert uplink_guard.check(health) == []
