@@ -44,6 +44,8 @@ async def serve(settings: HubSettings) -> None:
         supervision = stack.enter_context(Supervision(describe=lambda: _status(gate, lease)))
         supervision.starting("waits for NATS")
         bus = await stack.enter_async_context(open_bus(settings.nats))
+        # A region that floods its link must not cost the connection that the lease is kept over.
+        ears = await stack.enter_async_context(open_bus(settings.nats))
         supervision.starting("waits for the lease")
         lease = Lease(
             bus.client.jetstream(),
@@ -66,7 +68,8 @@ async def serve(settings: HubSettings) -> None:
         stack.callback(tasks.create_task(border.run(), name="hub:border").cancel)
         certificates = CertificateWatch(certificates_of(settings), settings.nats.monitor, metrics)
         stack.callback(tasks.create_task(certificates.run(), name="hub:certificates").cancel)
-        witness = Witness(nats=bus.client, refused=border.refused)
+        witness = Witness(nats=ears.client, refused=border.refused)
+        ears.on_reconnect.append(witness.links.forget)
         stack.callback(tasks.create_task(witness.run(), name="hub:witness").cancel)
         instance = Instance(
             settings=settings,

@@ -62,6 +62,12 @@ class LinkBook:
             if link not in self._ended:
                 self._open.setdefault(key, set()).add(link)
 
+    def forget(self) -> None:
+        """Nobody told of links for a while, and a server that was restarted counts its connections anew."""
+        self._open.clear()
+        self._ended.clear()
+        self._beside.clear()
+
     def note(self, event: LinkEvent, now: float) -> bool:
         """Whether this link cannot be the node's."""
         key = (event.region, event.node)

@@ -11,8 +11,19 @@ import pytest
 from contract.nats_log import RefusalKind
 from contract.streams import FROM_THE_BEGINNING, mirrors
 from contract.subjects import health, link_events, ping, rollup, witness
+from controlplane.bus import open_bus
+from controlplane.fleet.border import LinkWatch
 from controlplane.fleet.passing import Passed, refusal_of
-from controlplane.fleet.witness import BEGINNINGS_A_MINUTE, LinkBook, LinkEvent, Witness, link_event
+from controlplane.fleet.witness import (
+    BEGINNINGS_A_MINUTE,
+    TOGETHER_AT_MOST_S,
+    LinkBook,
+    LinkEvent,
+    Witness,
+    link_event,
+)
+from controlplane.metrics import HubMetrics
+from controlplane.settings import NatsSection
 from provisioning.identity.names import ServiceRole
 from provisioning.nats.deployment import Deployment
 from provisioning.nats.instance import NatsInstance
@@ -93,6 +104,20 @@ def test_a_node_that_dials_again_has_one_link_and_two_servers_have_two() -> None
     assert book.beside_each_other(30.0) == []
 
 
+def test_after_a_restart_of_the_server_every_link_is_new() -> None:
+    """It counts its connections anew, and nobody told of the end of the old ones."""
+    book = LinkBook()
+    book.note(an_event(40), 0.0)
+    book.note(an_event(41), 1.0)
+    book.note(an_event(5, is_end=True), 1.0)
+    book.forget()
+    assert not book.note(an_event(5), 3.0)
+    assert book.beside_each_other(10.0) == []
+    book.take([((REGION, NODE), 5)], 10.0)
+    assert not book.note(an_event(6), 20.0)
+    assert book.beside_each_other(22.0) == [REGION]
+
+
 def test_links_that_put_each_other_out_are_two_servers() -> None:
     book, refused = LinkBook(), []
     for number in range(BEGINNINGS_A_MINUTE):
@@ -145,6 +170,43 @@ async def test_the_hub_hears_what_passes_its_server_with_the_permissions_that_it
         for stream in await central.jetstream().streams_info():
             assert not any(subject.startswith("witness") for subject in stream.config.subjects or [])
         running.cancel()
+
+
+async def test_links_that_come_again_after_a_restart_of_the_hubs_server_are_no_alarm(tmp_path: Path) -> None:
+    """The same nodes, over connections that are counted anew; then a second server of one of them is seen."""
+    refused: Counter[RefusalKind] = Counter()
+    async with nats_network(tmp_path, {REGION: 2}) as network:
+        hub, store = network.hub, network.deployment.identities
+        name = hub.service(ServiceRole.CONTROLPLANE)
+        section = NatsSection(
+            url=f"tls://127.0.0.1:{hub.client_port}",
+            authority=store.authority_file,
+            certificate=store.certificate_file(name),
+            key=store.key_file(name),
+        )
+        async with open_bus(section) as ears, asyncio.TaskGroup() as tasks:
+            watch = Witness(nats=ears.client, refused=lambda kind, _: refused.update([kind]))
+            ears.on_reconnect.append(watch.links.forget)
+            monitor = f"http://127.0.0.1:{hub.monitor_port}"
+            links = LinkWatch(monitor, lambda: [REGION], HubMetrics.create(), watch.links)
+            running = [tasks.create_task(work.run()) for work in (watch, links)]
+            for number in (1, 2):
+                await network.services[hub.node].stop()
+                await network.services[hub.node].start()
+                for node in network.deployment.topology.region(REGION).nodes:
+                    await network.linked(node, within_s=30)
+                await asyncio.sleep(3 * TOGETHER_AT_MOST_S)
+                assert refused == {}, number
+
+            context = network.context(network.node(REGION).service(ServiceRole.LEAF))
+
+            async def is_counted() -> bool:
+                await say(hub.leaf_port, context, b"", {"name": NODE, "cluster": "another"})
+                return refused[RefusalKind.IDENTITY] > 0
+
+            await eventually(is_counted, within_s=20)
+            for task in running:
+                task.cancel()
 
 
 async def test_a_region_that_is_new_is_witnessed_after_a_reload(tmp_path: Path) -> None:
