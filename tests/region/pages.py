@@ -33,7 +33,7 @@ class Reader:
     region: RegionRehearsal
 
     def follow(self, page: str) -> str:
-        """Type the page's commands in one shell, in the folder `ansible/`; fails at the first error. What it printed."""
+        """Type the page's commands in one shell, in `ansible/`; fails at the first error. Returns what was printed."""
         commands = [self._meant(command) for command in commands_of(page)]
         assert commands, f"{page}.md has no commands"
         done = subprocess.run(
