@@ -23,7 +23,7 @@ from controlplane.enrolment.errors import AuthorityRefusedError, AuthorityUnavai
 from controlplane.enrolment.metrics import EnrolmentMetrics
 from controlplane.enrolment.nodes import Certificate
 from controlplane.enrolment.rosters import Rosters
-from controlplane.errors import HubDatabaseError
+from controlplane.errors import ControlPlaneError, LeaseLostError
 
 log = structlog.get_logger(__name__)
 
@@ -80,9 +80,12 @@ class Members:
                 async with self.turn:
                     await self._look()
                 self._metrics.authority_unavailable.set(0)
-            except (AuthorityUnavailableError, AuthorityRefusedError, HubDatabaseError) as error:
-                log.warning("authority_not_asked", code=error.code, error=str(error))
-                self._metrics.authority_unavailable.set(1)
+            except LeaseLostError:
+                raise
+            except ControlPlaneError as error:  # also documents that do not fit into a bundle beside the roster
+                log.warning("rosters_not_renewed", code=error.code, error=str(error))
+                is_away = isinstance(error, AuthorityUnavailableError | AuthorityRefusedError)
+                self._metrics.authority_unavailable.set(int(is_away))
                 wait_s = RETRY_AFTER_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

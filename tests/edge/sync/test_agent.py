@@ -10,12 +10,14 @@ from nats.aio.client import Client
 
 from contract import uplink_pb2
 from contract.alarms import AlarmCode
+from contract.downlink_pb2 import NODE_STATE_DRAINING, Roster, RosterNode
 from contract.streams import mirrors
 from contract.uplink_pb2 import Rollup
 from edge.sync.acks import AckOutbox
 from edge.sync.connection import NatsLink
 from edge.sync.leaf import LeafLinks
 from edge.sync.lock import RegionLock
+from edge.sync.settings import SlotsSection
 from provisioning.identity.names import ServiceRole
 from tests.edge.rollups.node_records import Call, NodeRecords
 from tests.edge.sync.hub import REGION, SHOP, shop
@@ -58,6 +60,25 @@ async def test_a_bundle_reaches_the_node_and_is_acked(tmp_path: Path) -> None:
         await until(
             lambda: w.hub.healths[-1].bundle_version == 1 and AlarmCode.CONFIG_REFUSED in w.hub.healths[-1].alarms
         )
+
+
+async def test_a_node_says_that_it_is_cordoned_by_its_operator_or_by_the_roster(tmp_path: Path) -> None:
+    """Within one period of health, and until it is not."""
+    async with world(tmp_path) as w:
+        settings = w.settings()
+        own = tmp_path / "cordon"
+        slots = SlotsSection(directory=tmp_path / "slots", capacity=2, cordon_file=own)
+        async with agent(settings.model_copy(update={"slots": slots})):
+            await until(lambda: bool(w.hub.healths) and not w.hub.healths[-1].is_cordoned)
+            own.touch()
+            await until(lambda: w.hub.healths[-1].is_cordoned)
+            own.unlink()
+            await until(lambda: not w.hub.healths[-1].is_cordoned)
+            node = RosterNode(name=settings.node.name, address="10.0.0.1", state=NODE_STATE_DRAINING)
+            await w.hub.publish(w.hub.signing.bundle(1, roster=Roster(region=REGION, nodes=[node])))
+            await until(lambda: w.hub.healths[-1].is_cordoned and w.hub.healths[-1].bundle_version == 1)
+            await w.hub.publish(w.hub.signing.bundle(2, roster=Roster(region=REGION)))
+            await until(lambda: not w.hub.healths[-1].is_cordoned)
 
 
 async def test_a_node_starts_with_hub_and_nats_gone_and_serves_what_is_on_disk(tmp_path: Path) -> None:
