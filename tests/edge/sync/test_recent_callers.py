@@ -20,6 +20,7 @@ from contract import subjects
 from contract.uplink_pb2 import Capacity, Entry, Rollup
 from edge.rollups.ledger import RollupLedger
 from edge.rollups.recent import Sighting
+from edge.sync import recent_callers
 from edge.sync.alarms import Alarms
 from edge.sync.connection import NATS_ERRORS, NatsLink
 from edge.sync.metrics import SyncMetrics
@@ -133,7 +134,12 @@ async def test_who_rings_back_is_counted_once_whichever_node_cuts_first(tmp_path
         assert (a.repeated, b.repeated) == (1, 1)
 
 
-async def test_nodes_that_cut_at_once_never_both_miss_nor_both_count(tmp_path: Path) -> None:
+async def test_nodes_that_cut_at_once_never_both_miss_nor_both_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the region answers, however late: who cannot tell in time counts what it knows, as below."""
+    monkeypatch.setattr(recent_callers, "REQUEST_WITHIN_S", 20.0)
+    monkeypatch.setattr(recent_callers, "WITHIN_S", 60.0)
     callers = [f"{number:032x}" for number in range(1, 301)]
     async with two_nodes(tmp_path) as (_, a, b):
         for index, subject in enumerate(callers):
