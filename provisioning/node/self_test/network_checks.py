@@ -24,6 +24,10 @@ ANSWER_WITHIN_S = 5.0
 CLOCKS_WITHIN_S = 1.0
 # Far below what certificates forgive (five minutes); records of a call on two nodes stay in order.
 MOST_SKEW_S = 1.0
+_QUORUM_ADVICE = (
+    "It needs most of the region's nodes: are they up, their ports 6222 open? `borough node render --reload --ask-hub`"
+    " on each lets those in that joined meanwhile."
+)
 _NATS_ADVICE = "systemctl status borough-nats; the end of /var/log/borough/nats/nats-server.log says more"
 
 
@@ -50,12 +54,12 @@ class NetworkChecks:
             except nats.errors.Error as error:
                 raise CheckFailedError(
                     f"JetStream of the region does not answer: {error}",
-                    "It needs more than half of the region's nodes: are the others up, and ports 6222 open?",
+                    _QUORUM_ADVICE,
                 ) from error
             took_ms = (time.monotonic() - began) * 1000
             document = json.loads(answer.data)
             if "error" in document:
-                raise CheckFailedError(f"JetStream: {document['error'].get('description')}", _NATS_ADVICE)
+                raise CheckFailedError(str(document["error"].get("description")), _QUORUM_ADVICE)
             return f"{document['streams']} streams, answered in {took_ms:.0f} ms"
 
     async def hub(self) -> str:
