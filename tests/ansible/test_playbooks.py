@@ -1,0 +1,71 @@
+"""Playbooks and roles are well formed, and nobody who judges them finds anything."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ANSIBLE = Path(__file__).resolve().parents[2] / "ansible"
+PLAYBOOKS = sorted(path.name for path in (ANSIBLE / "playbooks").glob("*.yml"))
+ROLES = sorted(path.name for path in (ANSIBLE / "roles").iterdir() if path.is_dir())
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    programs = Path(sys.executable).parent
+    return subprocess.run(
+        [str(programs / argv[0]), *argv[1:]],
+        cwd=ANSIBLE,
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def test_every_playbook_can_be_read() -> None:
+    """All of them at once, because the start of the program takes longest."""
+    done = run(
+        "ansible-playbook", "-i", "inventories/example", "--syntax-check", *(f"playbooks/{p}" for p in PLAYBOOKS)
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_ansible_lint_finds_nothing() -> None:
+    """In its strictest profile."""
+    done = run("ansible-lint", "--offline", "--profile", "production")
+    assert done.returncode == 0, done.stdout
+
+
+def test_yamllint_finds_nothing() -> None:
+    """Not even a warning."""
+    done = run("yamllint", "--strict", ".")
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_says_what_it_takes(role: str) -> None:
+    """Every option of its defaults is in its argument specification, and nothing else is."""
+    specs = yaml.safe_load((ANSIBLE / "roles" / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+    options = {name for spec in specs["argument_specs"].values() for name in spec.get("options") or {}}
+    defaults = ANSIBLE / "roles" / role / "defaults" / "main.yml"
+    given = set(yaml.safe_load(defaults.read_text(encoding="utf-8")) or {}) if defaults.exists() else set()
+    assert given - options == set()
+    assert all(name.startswith(f"{role}_") for name in options)
+
+
+def test_only_builtin_modules_are_used() -> None:
+    """No collection can be downloaded where nodes are made."""
+    names = {
+        key
+        for path in [*ANSIBLE.glob("roles/*/tasks/*.yml"), *ANSIBLE.glob("roles/*/handlers/*.yml")]
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        for key in task
+        if "." in key
+    }
+    assert {name.rpartition(".")[0] for name in names} == {"ansible.builtin"}
