@@ -14,9 +14,13 @@ from provisioning.asterisk.image import BUILD_TIMEOUT_S, STATE_DIRECTORY, ImageR
 from provisioning.asterisk.mirror import find_mirror
 from tests.ansible.front_door.network import Host
 
+# As a machine too: what a bare server has, and what Ansible's apt module needs.
 RECIPE = ImageRecipe(
     suite="trixie",
-    packages=("kamailio", "kamailio-tls-modules", "keepalived", "nftables", "iproute2", "python3-minimal"),
+    packages=(
+        *("systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "iproute2"),
+        *("kamailio", "kamailio-tls-modules", "keepalived", "nftables"),
+    ),
 )
 # Everything ends with the shell that starts it: the process namespace takes its children along.
 _ENTER = """
