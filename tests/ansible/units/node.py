@@ -184,3 +184,5 @@ def _identity(authority: Path, disk: Path) -> None:
     IdentityFolder(here.at(places.IDENTITY)).install(pairs, trust)
     here.at(places.DESCRIPTION).write_text(NODE_TOML.format(name=place.name, address=place.address), encoding="utf-8")
     RenderedFolder(here).write(Inputs(here).files(now), lambda _: None)
+    # `borough node render` gives them to groups, which are not there yet.
+    subprocess.run(["chmod", "-R", "o+rX", here.at(places.RENDERED)], check=True)
