@@ -108,6 +108,11 @@ def _refusal(address: str, error: grpc.aio.AioRpcError) -> EnrolmentError:
         return EnrolmentRefusedError(
             str(code), f"the hub refuses: {error.details()}", str(metadata.get("borough-hint", ""))
         )
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return EnrolmentError(
+            f"the hub at {address} is of an older release than this node",
+            hint="Upgrade the hub first: playbook hub.yml.",
+        )
     return EnrolmentError(
         f"{address} cannot be reached: {error.details()}",
         hint="Does the hub's certificate name this address, and is its clock right? `borough node init-hub --address`.",
