@@ -142,9 +142,14 @@ async def test_nodes_that_cut_at_once_never_both_miss_nor_both_count(
     monkeypatch.setattr(recent_callers, "WITHIN_S", 60.0)
     callers = [f"{number:032x}" for number in range(1, 301)]
     async with two_nodes(tmp_path) as (_, a, b):
-        for index, subject in enumerate(callers):
-            a.records.add(a_call(f"a-{index}", 60, subject=subject))
-            b.records.add(a_call(f"b-{index}", 50, subject=subject))
+
+        def fill() -> None:
+            for index, subject in enumerate(callers):
+                a.records.add(a_call(f"a-{index}", 60, subject=subject))
+                b.records.add(a_call(f"b-{index}", 50, subject=subject))
+
+        # Not on the event loop: a connection that answers no ping for six seconds is ended by its server.
+        await asyncio.to_thread(fill)
         await asyncio.gather(a.cut(), b.cut())
         assert a.repeated + b.repeated == len(callers)
         info = await a.stream()
