@@ -1,6 +1,7 @@
 """Archives that come out the same for the same files: sorted, one time stamp, owners by number."""
 
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +16,19 @@ def pack(directory: Path, target: Path, *names: str, epoch: int = 0) -> Path:
     return _tar(directory, target, names or (".",), ["--owner=0", "--group=0"], epoch)
 
 
-def pack_root(root: Path, target: Path, *, epoch: int = 0) -> Path:
-    """Write a Debian root as a zstd-compressed tar with its owners, capabilities and all. Raises BuildError."""
+def pack_root(root: Path, target: Path, *, emptied: Sequence[str] = (), epoch: int = 0) -> Path:
+    """Write a Debian root as a zstd-compressed tar with its owners, capabilities and all; `emptied` files are without
+    content there. Raises BuildError."""
     # Without atime, ctime and tar's process id in the headers, which differ at every run.
-    headers = ["--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
-    options = [*headers, "--xattrs", "--xattrs-include=*", "--zstd"]
-    return _tar(root, target, (".",), options, epoch)
+    options = ["--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"]
+    options += ["--xattrs", "--xattrs-include=*", "--zstd", *(f"--exclude=./{name}" for name in emptied)]
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        for name in emptied:
+            path = Path(scratch) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o644)
+        # Written without the dot, so that what keeps the root's own files out lets these in.
+        return _tar(root, target, (".", f"--directory={scratch}", *emptied), options, epoch)
 
 
 def sha256_of(path: Path) -> str:

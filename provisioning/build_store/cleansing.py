@@ -23,7 +23,6 @@ EMPTIED = (
     "var/lib/private",
     "var/lib/systemd/coredump",
     "var/lib/systemd/timers",
-    "var/log",
     "var/tmp",
 )
 REMOVED = (
@@ -36,8 +35,9 @@ REMOVED = (
     "var/cache/debconf/passwords.dat",
 )
 # Archives that were unpacked; the note that they were verified stays, so that the roles need them no more.
-_ARCHIVES = "var/cache/borough/*/*.tar*"
-_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
+_ARCHIVES = "var/cache/borough/**/*.tar*"
+# With what follows the heading: libraries that read keys have the heading in them.
+_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\r?\n[A-Za-z0-9+/=:,\- \r\n]{32}")
 _LOOKED_THROUGH = ("etc", "home", "opt/borough", "root", "srv", "usr/local", "var")
 # A key is small; models and databases need not be read.
 _LARGEST_KEY_BYTES = 1 << 20
@@ -53,11 +53,11 @@ def cleanse(root: Path) -> None:
     for name in EMPTIED:
         if (root / name).is_dir():
             run(["find", str(root / name), "-mindepth", "1", "-delete"], timeout_s=300.0)
+    # Programs want their folders of logs.
+    for folder in (root / "var/log").glob("**/"):
+        run(["find", str(folder), "-maxdepth", "1", "-not", "-type", "d", "-delete"], timeout_s=60.0)
     for archive in root.glob(_ARCHIVES):
         archive.unlink()
-    # Some programs want their folder of logs.
-    log = ["systemd-tmpfiles", "--create", f"--root={root}", "--prefix=/var/log"]
-    run(log, timeout_s=60.0)
 
 
 def demand_no_identity(root: Path) -> None:

@@ -1,6 +1,8 @@
 """`borough build`: the store from which nodes and hubs are installed."""
 
 import json
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from provisioning.build_store.manifest import Manifest, verify_store
 from provisioning.build_store.node_image import ImageOrder, build_image
 from provisioning.build_store.root import REPOSITORY
 from provisioning.build_store.store import Order, build_store
+from provisioning.build_store.trial import try_image
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 file_type = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -66,6 +69,22 @@ def image(store: Path, out: Path, sign_key: Path | None, state: Path, as_json: b
     with Console(stderr=True, quiet=as_json).status("Making the image") as status:
         manifest = build_image(order, status.update)
     _print(manifest, out, as_json=as_json)
+
+
+@build.command("try")
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+def try_(directory: Path, as_json: bool) -> None:
+    """Boot an image in an emulated machine and have it test itself, as far as that needs no hub."""
+    console = Console(stderr=True, quiet=as_json)
+    with tempfile.TemporaryDirectory(prefix="borough-trial-", dir=directory) as scratch, console.status("") as status:
+        result = try_image(directory, Path(scratch) / "machine", status.update)
+    if as_json:
+        click.echo(json.dumps(asdict(result)))
+        return
+    click.echo(f"login after {result.seconds_to_login} s")
+    for name, answer in result.answers.items():
+        click.echo(f"{name}: {answer}")
 
 
 @build.command()

@@ -1,4 +1,4 @@
-"""The four archives of a build store, each made once and kept under the hash of what it is made of.
+"""The parts of a build store, each made once and kept under the hash of what it is made of.
 
 A part is a folder of the cache: the archive and `part.json`, which says what is in it. Its name is the digest of its
 recipe, so a second build finds it; older parts of the same kind are removed when a new one is whole.
@@ -6,6 +6,7 @@ recipe, so a second build finds it; older parts of the same kind are removed whe
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from provisioning.asterisk.image import ensure_image
 from provisioning.asterisk.image import read_manifest as read_asterisk_manifest
 from provisioning.build_store.archive import pack, pack_root, sha256_of
 from provisioning.build_store.debs import collect_debs
+from provisioning.build_store.errors import BuildError
 from provisioning.build_store.lock import read_lock
 from provisioning.build_store.manifest import Component, StoredFile
 from provisioning.build_store.root import RECIPE_DIRECTORY, ensure_minimal_root, read_lines, read_suite
@@ -26,7 +28,6 @@ from provisioning.build_store.wheels import (
     Report,
     Wheel,
     collect_wheels,
-    describe_wheel,
     lines_with_hashes,
     product_requirements,
 )
@@ -35,7 +36,7 @@ from provisioning.models.registry import load_registry
 from provisioning.models.store import ModelStore
 
 # Grows when the way of making parts changes in a manner that their recipes do not show.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 WHEELS = "wheels.tar"
 DEBS = "debs.tar"
 ASTERISK = "asterisk.tar.zst"
@@ -79,10 +80,32 @@ class Workshop:
 
 
 def wheels_part(shop: Workshop) -> Part:
-    """Every wheel of the release and the requirements.txt that installs them. Raises BuildError."""
+    """Everybody else's wheels and the requirements.txt of them; the same while the lock is. Raises BuildError."""
     lock = shop.source.repository / "requirements.lock"
-    recipe = [sha256_of(lock), shop.source.digest, shop.source.version, NODE_ENVIRONMENT, PLATFORMS]
-    return _part(shop, WHEELS, recipe, lambda folder, target: _make_wheels(shop, lock, folder, target))
+    wanted = product_requirements(shop.source.repository / "pyproject.toml")
+
+    def make(folder: Path, target: Path) -> Content:
+        wheels = collect_wheels(wanted, read_lock(lock), folder, shop.report)
+        (folder / "requirements.txt").write_text(lines_with_hashes(wheels.values()), encoding="utf-8")
+        pack(folder, target)
+        return Content(components=[_wheel_component(one, WHEELS) for one in wheels.values()], facts={})
+
+    return _part(shop, WHEELS, [sha256_of(lock), sorted(map(str, wanted)), NODE_ENVIRONMENT, PLATFORMS], make)
+
+
+def own_part(shop: Workshop) -> Part:
+    """Borough's own wheel. Raises BuildError."""
+    name = f"borough-{shop.source.version}-py3-none-any.whl"
+
+    def make(folder: Path, target: Path) -> Content:
+        shop.report("making Borough's wheel")
+        wheel = make_wheel(shop.source, folder)
+        if wheel.path.name != target.name:
+            raise BuildError(f"the wheel is {wheel.path.name}, not {target.name}", hint="is the package pure Python?")
+        wheel.path.replace(target)
+        return Content(components=[_wheel_component(wheel, target.name)], facts={})
+
+    return _part(shop, name, [shop.source.digest, shop.source.version], make)
 
 
 def debs_part(shop: Workshop) -> Part:
@@ -112,7 +135,8 @@ def asterisk_part(shop: Workshop) -> Part:
 
     def make(_folder: Path, target: Path) -> Content:
         shop.report("packing the Asterisk image")
-        pack_root(root, target)
+        # The build machine's own, which mmdebstrap lays into every root.
+        pack_root(root, target, emptied=("etc/hostname", "etc/resolv.conf"))
         rows = [
             Component(kind="asterisk-root", name=name, version=version, licence="", sha256="", where=ASTERISK)
             for name, version in manifest.packages.items()
@@ -148,38 +172,9 @@ def models_part(shop: Workshop) -> Part:
     return _part(shop, MODELS, [[asdict(one) for one in manifests]], make)
 
 
-def _make_wheels(shop: Workshop, lock: Path, folder: Path, target: Path) -> Content:
-    packages = _third_party(shop, lock)
-    for path in packages.glob("*.whl"):
-        (folder / path.name).hardlink_to(path)
-    shop.report("making Borough's wheel")
-    make_wheel(shop.source, folder)
-    every = [describe_wheel(path) for path in sorted(folder.glob("*.whl"))]
-    (folder / "requirements.txt").write_text(lines_with_hashes(every), encoding="utf-8")
-    pack(folder, target)
-    return Content(components=[_wheel_component(one) for one in every], facts={})
-
-
-def _third_party(shop: Workshop, lock: Path) -> Path:
-    """Return the folder of everybody else's wheels, which stays the same while only our own source changes."""
-    wanted = product_requirements(shop.source.repository / "pyproject.toml")
-    recipe = [sha256_of(lock), sorted(map(str, wanted)), NODE_ENVIRONMENT, PLATFORMS]
-    folder = shop.cache / f"packages-{_digest(recipe)}"
-    if folder.is_dir():
-        return folder
-    staging = Path(tempfile.mkdtemp(prefix=".packages-", dir=shop.cache))
-    try:
-        collect_wheels(wanted, read_lock(lock), staging, shop.report)
-        staging.chmod(0o755)
-        _replace(shop.cache, "packages", staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return folder
-
-
-def _wheel_component(one: Wheel) -> Component:
+def _wheel_component(one: Wheel, where: str) -> Component:
     return Component(
-        kind="python", name=one.name, version=one.version, licence=one.licence, sha256=one.sha256, where=WHEELS
+        kind="python", name=one.name, version=one.version, licence=one.licence, sha256=one.sha256, where=where
     )
 
 
@@ -191,11 +186,16 @@ def _part(
     *,
     is_fresh: bool = False,
 ) -> Part:
-    kind = name.split(".", 1)[0]
+    kind = _kind(name)
     folder = shop.cache / f"{kind}-{_digest(recipe)}"
     if is_fresh or not (folder / "part.json").is_file():
         _make(shop, folder, name, make)
     return _read(folder, name)
+
+
+def _kind(name: str) -> str:
+    """Return what an archive is, whatever its version."""
+    return re.split("[.-]", name, maxsplit=1)[0]
 
 
 def _digest(recipe: Iterable[object]) -> str:
@@ -213,7 +213,7 @@ def _make(shop: Workshop, folder: Path, name: str, make: Callable[[Path, Path], 
         rows = [asdict(one) for one in sorted(content.components, key=lambda one: (one.kind, one.name))]
         document = {"sha256": sha256_of(staging / name), "facts": content.facts, "components": rows}
         (staging / "part.json").write_text(json.dumps(document), encoding="utf-8")
-        _replace(shop.cache, name.split(".", 1)[0], staging, folder)
+        _replace(shop.cache, _kind(name), staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -24,7 +24,7 @@ KEY_NAME = "ssh_key"
 BUILD_TIMEOUT_S = 1200.0
 NEEDED_BYTES = 1 << 30
 # Grows when the way of building changes in a manner that the package list does not show.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 # Debian makes host keys when the package is installed; a machine made of a copied root makes its own at first boot.
 _HOST_KEY_UNIT = """[Unit]
 Description=Host keys of this machine, made at its first boot
@@ -157,6 +157,10 @@ def remove_identity(root: Path) -> None:
     (root / "etc/machine-id").write_text("", encoding="utf-8")
     (root / "var/lib/dbus/machine-id").unlink(missing_ok=True)
     (root / "var/lib/systemd/random-seed").unlink(missing_ok=True)
+    # mmdebstrap lays the build machine's name and name servers into every root.
+    (root / "etc/hostname").unlink(missing_ok=True)
+    if not (root / "etc/resolv.conf").is_symlink():
+        (root / "etc/resolv.conf").write_text("", encoding="utf-8")
 
 
 def make_host_keys_at_boot(root: Path) -> None:

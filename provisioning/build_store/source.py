@@ -59,7 +59,7 @@ def read_source(repository: Path, version: str = "") -> Source:
     return Source(
         repository=repository,
         commit=commit,
-        version=version or f"{base}+g{commit[:12]}" + (f".changed.{digest[:8]}" if is_changed else ""),
+        version=version or f"{base}+g{commit[:12]}" + (f".changed.c{digest[:8]}" if is_changed else ""),
         digest=digest,
         created_at=datetime.fromtimestamp(int(seconds), UTC),
         files=files,

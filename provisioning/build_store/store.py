@@ -15,7 +15,7 @@ from pathlib import Path
 from provisioning.build_store.commands import disk_is_full, need_programs, need_room, need_root
 from provisioning.build_store.errors import BuildHostError
 from provisioning.build_store.manifest import SBOM, Manifest, describe_file, write_manifest
-from provisioning.build_store.parts import Part, Workshop, asterisk_part, debs_part, models_part, wheels_part
+from provisioning.build_store.parts import Part, Workshop, asterisk_part, debs_part, models_part, own_part, wheels_part
 from provisioning.build_store.sbom import write_sbom
 from provisioning.build_store.source import read_source
 from provisioning.build_store.wheels import NODE_PYTHON, Report
@@ -56,9 +56,13 @@ def build_store(order: Order, report: Report) -> Manifest:
 def _build(order: Order, report: Report) -> Manifest:
     source = read_source(order.repository, order.version)
     shop = Workshop(state=order.state, source=source, report=report, is_fresh=order.is_fresh)
-    parts = [make(shop) for make in (wheels_part, debs_part, asterisk_part, models_part)]
+    parts = [make(shop) for make in (wheels_part, own_part, debs_part, asterisk_part, models_part)]
     order.out.mkdir(parents=True, exist_ok=True)
     report("writing the store")
+    wanted = {part.file.name for part in parts}
+    for older in order.out.glob("borough-*.whl"):
+        if older.name not in wanted:
+            older.unlink()
     for part in parts:
         _place(part.path, order.out / part.file.name)
     return _describe(order, shop, parts)
