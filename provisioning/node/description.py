@@ -15,7 +15,7 @@
     address = "10.10.0.5"
 
 A region's NATS cluster has the shape that `region.nodes` gives it from the first day on: a server that began alone
-would drop its streams when it became one of a cluster (checkForOrphans in jetstream_cluster.go).
+would drop its streams when it became one of a cluster ("Detected orphaned stream, will cleanup", half a minute later).
 """
 
 from dataclasses import dataclass
