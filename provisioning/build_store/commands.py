@@ -19,7 +19,8 @@ _NETWORK_WORDS = (
     "failed to establish a new connection",
     "network is unreachable",
 )
-_DISK_WORDS = ("no space left on device", "you don't have enough free space")
+# tar says the last when the disk fills within a block.
+_DISK_WORDS = ("no space left on device", "you don't have enough free space", "wrote only")
 # Where a package is asked for on Debian: the program's name is not always the package's.
 _PACKAGE_OF = {"ssh-keygen": "openssh-client", "mkfs.ext4": "e2fsprogs", "mkfs.vfat": "dosfstools", "mcopy": "mtools"}
 

@@ -1,5 +1,6 @@
 """The parts of a store come out the same for the same source, and what is missing for a build is said with its fix."""
 
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_archives_do_not_depend_on_time_and_order(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
     with tarfile.open(tmp_path / "a.tar") as archive:
         assert {(member.uid, member.gid, member.mtime) for member in archive} == {(0, 0, 0)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    """The real words of the real program."""
+    small, source = tmp_path / "small", tmp_path / "source"
+    small.mkdir()
+    source.mkdir()
+    (source / "large").write_bytes(bytes(4 << 20))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "none", small], check=True)
+    try:
+        with pytest.raises(BuildHostError, match="the disk is full, says tar") as caught:
+            pack(source, small / "x.tar")
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert "free some GiB" in caught.value.hint
 
 
 @pytest.mark.parametrize(

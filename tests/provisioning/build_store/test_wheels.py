@@ -140,3 +140,15 @@ def test_what_the_lock_lacks_is_named(registry: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="has no forgotten") as caught:
         collect_wheels([Requirement("product")], pins, tmp_path, lambda _: None)
     assert caught.value.hint == "make lock"
+
+
+def test_a_registry_that_cannot_be_reached_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint is about the network, not about the package."""
+    pin = Pin(name="product", version="1.0", sha256s=frozenset(["0" * 64]))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    with pytest.raises(BuildDownloadError) as caught:
+        collect_wheels([Requirement("product")], {"product": pin}, tmp_path, lambda _: None)
+    assert "check the network" in caught.value.hint
