@@ -23,8 +23,8 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 PAGES = sorted(RUNBOOKS.glob("*.md"))
 # Programs of a machine: of the release, and of the Debian packages that the roles install.
 PROGRAMS = {
-    "borough", "chronyc", "date", "df", "du", "grep", "ip", "journalctl", "kamailio", "kamcmd", "ls", "mount", "nft", "promtool",
-    "ss", "ssh", "systemctl", "systemd-cgtop", "tail", "timedatectl", "timeout", "top", "vmstat",
+    "borough", "chronyc", "date", "df", "du", "grep", "ip", "journalctl", "kamailio", "kamcmd", "ls", "mount", "nft",
+    "promtool", "ss", "ssh", "systemctl", "systemd-cgtop", "tail", "timedatectl", "timeout", "top", "vmstat",
 }  # fmt: skip
 # What Grafana puts in place of its own variables.
 VARIABLES = (("$__rate_interval", "5m"), ('=~"$node"', '=~".*"'), ('=~"$region"', '=~".*"'))
