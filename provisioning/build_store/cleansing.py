@@ -23,6 +23,8 @@ EMPTIED = (
     "var/lib/private",
     "var/lib/systemd/coredump",
     "var/lib/systemd/timers",
+    # In a folder named by the machine's id.
+    "var/log/journal",
     "var/tmp",
 )
 REMOVED = (
@@ -54,10 +56,11 @@ def cleanse(root: Path) -> None:
         if (root / name).is_dir():
             run(["find", str(root / name), "-mindepth", "1", "-delete"], timeout_s=300.0)
     # Programs want their folders of logs.
-    for folder in (root / "var/log").glob("**/"):
-        run(["find", str(folder), "-maxdepth", "1", "-not", "-type", "d", "-delete"], timeout_s=60.0)
+    if (root / "var/log").is_dir():
+        run(["find", str(root / "var/log"), "-not", "-type", "d", "-delete"], timeout_s=60.0)
     for archive in root.glob(_ARCHIVES):
-        archive.unlink()
+        if not archive.is_symlink():
+            archive.unlink()
 
 
 def demand_no_identity(root: Path) -> None:
@@ -75,7 +78,13 @@ def identity_in(root: Path) -> Iterator[str]:
     machine_id = root / "etc/machine-id"
     if machine_id.exists() and machine_id.read_text(encoding="ascii").strip():
         yield "etc/machine-id is not empty"
-    for pattern in ("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "root/.ssh/*", "home/*/.ssh/*"):
+    for pattern in (
+        "etc/ssh/ssh_host_*",
+        "var/lib/systemd/random-seed",
+        "root/.ssh/*",
+        "home/*/.ssh/*",
+        "var/log/journal/*",
+    ):
         yield from (f"{path.relative_to(root)} exists" for path in root.glob(pattern))
     for pattern in ("etc/borough/identity/**/*", "etc/borough/secrets/*", "etc/borough/token", "etc/borough/node.toml"):
         yield from (f"{path.relative_to(root)} exists" for path in root.glob(pattern))

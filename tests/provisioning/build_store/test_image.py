@@ -58,6 +58,7 @@ PLANTED = {
     "root/.ssh/authorized_keys exists": _write("root/.ssh/authorized_keys", "ssh-ed25519 AAAA"),
     "root/.bash_history exists": _write("root/.bash_history", "borough node enroll"),
     "var/lib/systemd/random-seed exists": _write("var/lib/systemd/random-seed", "x"),
+    "var/log/journal/0123456789abcdef exists": _write("var/log/journal/0123456789abcdef/system.journal", "x"),
     "root has a password": _write("etc/shadow", "root:$y$j9T$x:20000:0:99999:7:::\n"),
     "var/lib/borough/nats/key.pem holds a private key": _write("var/lib/borough/nats/key.pem", KEY),
 }
