@@ -38,8 +38,8 @@ def open_door(
     host: Host, root: Path, directory: Path, *, nodes: tuple[str, ...] = NODES, **more: object
 ) -> Iterator[FrontDoor]:
     """The front door on a node."""
-    settings = {"vip": VIP, "trunks": TRUNKS[:1]} | more
-    write_settings(directory, address=host.address, nodes=nodes, **settings)  # type: ignore[arg-type]
+    settings = {"address": host.address, "vip": VIP, "trunks": TRUNKS[:1]} | more
+    write_settings(directory, nodes=nodes, **settings)  # type: ignore[arg-type]
     with front_door(host, root, directory) as door:
         yield door
 

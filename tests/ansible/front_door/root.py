@@ -19,7 +19,7 @@ RECIPE = ImageRecipe(
     suite="trixie",
     packages=(
         *("systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "iproute2"),
-        *("kamailio", "kamailio-tls-modules", "keepalived", "nftables"),
+        *("kamailio", "kamailio-tls-modules", "keepalived", "nftables", "ca-certificates"),
     ),
 )
 # Everything ends with the shell that starts it: the process namespace takes its children along.

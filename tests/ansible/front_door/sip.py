@@ -8,7 +8,7 @@ from tests.ansible.front_door.network import Host
 
 _NUMBERS = itertools.count(1)
 SDP = (
-    "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+    "v=0\r\no=- 1 1 IN {kind} {host}\r\ns=-\r\nc=IN {kind} {host}\r\nt=0 0\r\n"
     "m=audio 40000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
 )
 
@@ -26,14 +26,15 @@ def request(
 ) -> bytes:
     """A request with a new Call-ID and branch."""
     number = next(_NUMBERS)
+    host = uri_host(source[0])
     lines = [
         f"{method} {uri} SIP/2.0",
-        f"Via: SIP/2.0/UDP {via or f'{source[0]}:{source[1]}'};branch=z9hG4bKt{number}",
-        f"From: <sip:+15557009001@{source[0]}>;tag=f{number}",
+        f"Via: SIP/2.0/UDP {via or f'{host}:{source[1]}'};branch=z9hG4bKt{number}",
+        f"From: <sip:+15557009001@{host}>;tag=f{number}",
         f"To: <{uri}>{to_tag and f';tag={to_tag}'}",
-        f"Call-ID: t{number}@{source[0]}",
+        f"Call-ID: t{number}@{host}",
         f"CSeq: 1 {method}",
-        f"Contact: <sip:t@{source[0]}:{source[1]}>",
+        f"Contact: <sip:t@{host}:{source[1]}>",
         f"Max-Forwards: {max_forwards}",
         *headers,
     ]
@@ -45,14 +46,24 @@ def request(
 
 def invite(number: str, to: tuple[str, int], *, source: tuple[str, int], **more: object) -> bytes:
     """A new call with an offer."""
-    uri = f"sip:{number}@{to[0]}:{to[1]}"
-    return request("INVITE", uri, source=source, body=SDP.format(host=source[0]), **more)  # type: ignore[arg-type]
+    uri = f"sip:{number}@{uri_host(to[0])}:{to[1]}"
+    return request("INVITE", uri, source=source, body=_offer(source[0]), **more)  # type: ignore[arg-type]
 
 
-def bound(host: Host, port: int, *, timeout_s: float = 2.0) -> socket.socket:
-    """A UDP socket of a host."""
-    opened = host.open_socket(socket.SOCK_DGRAM)
-    opened.bind((host.address, port))
+def uri_host(address: str) -> str:
+    """An address as SIP writes it."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _offer(address: str) -> str:
+    return SDP.format(host=address, kind="IP6" if ":" in address else "IP4")
+
+
+def bound(host: Host, port: int, *, timeout_s: float = 2.0, address: str = "") -> socket.socket:
+    """A UDP socket of a host, at its own address unless told otherwise."""
+    own = address or host.address
+    opened = host.open_socket(socket.SOCK_DGRAM, socket.AF_INET6 if ":" in own else socket.AF_INET)
+    opened.bind((own, port))
     opened.settimeout(timeout_s)
     return opened
 
@@ -86,6 +97,23 @@ def is_ping(message: bytes) -> bool:
     return message.startswith(b"OPTIONS ") and b"sip:front-door@" in message
 
 
+def cancelling(offer: bytes) -> bytes:
+    """The CANCEL of a request, as its sender writes it (RFC 3261 9.1)."""
+    head = offer.decode().split("\r\n\r\n", 1)[0].split("\r\n")
+    kept = [line for line in head[1:] if line.split(":", 1)[0] in {"Via", "From", "To", "Call-ID", "Max-Forwards"}]
+    number = next(line.split()[1] for line in head if line.startswith("CSeq:"))
+    lines = [f"CANCEL {head[0].split()[1]} SIP/2.0", *kept, f"CSeq: {number} CANCEL", "Content-Length: 0", "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def replied(message: bytes, code: int, reason: str) -> bytes:
+    """An answer without a body."""
+    head = message.decode().split("\r\n\r\n", 1)[0].split("\r\n")
+    kept = [line for line in head if line.split(":", 1)[0] in {"Via", "Record-Route", "From", "Call-ID", "CSeq"}]
+    to = next(line for line in head if line.startswith("To:"))
+    return "\r\n".join([f"SIP/2.0 {code} {reason}", *kept, f"{to};tag=node", "Content-Length: 0", "", ""]).encode()
+
+
 def pong(ping: bytes) -> bytes:
     """The node lives."""
     head = ping.decode().split("\r\n\r\n", 1)[0].split("\r\n")
@@ -98,8 +126,8 @@ def accepted(offer: bytes, *, at: tuple[str, int]) -> bytes:
     head = offer.decode().split("\r\n\r\n", 1)[0].split("\r\n")
     kept = [line for line in head if line.split(":", 1)[0] in {"Via", "Record-Route", "From", "Call-ID", "CSeq"}]
     to = next(line for line in head if line.startswith("To:"))
-    body = SDP.format(host=at[0])
-    lines = ["SIP/2.0 200 OK", *kept, f"{to};tag=node", f"Contact: <sip:{at[0]}:{at[1]}>"]
+    body = _offer(at[0])
+    lines = ["SIP/2.0 200 OK", *kept, f"{to};tag=node", f"Contact: <sip:{uri_host(at[0])}:{at[1]}>"]
     lines += ["Content-Type: application/sdp", f"Content-Length: {len(body)}"]
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 

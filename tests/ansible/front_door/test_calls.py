@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tests.ansible.front_door.network import Host, pull_cable, until
 from tests.ansible.front_door.pbx import BUSY_DIALPLAN, CALLER_DIALPLAN, ECHO_DIALPLAN
@@ -19,7 +20,17 @@ from tests.ansible.front_door.region import (
     uri,
     wait_for_nodes,
 )
-from tests.ansible.front_door.sip import accepted, answer, bound, exchange, invite, received
+from tests.ansible.front_door.sip import (
+    accepted,
+    answer,
+    bound,
+    cancelling,
+    exchange,
+    invite,
+    received,
+    replied,
+    request,
+)
 
 ANSWERED_WITHIN_S = 4.0
 LOUD = 0.3
@@ -136,6 +147,67 @@ def test_answer_finds_its_way_past_a_dead_front_door(hosts: dict[str, Host], roo
         stack.enter_context(open_door(hosts["c"], root, tmp_path / "door-c"))
         answering.sendto(accepted(offers[0], at=node_address(hosts["b"])), DOOR)
         assert answer(phone) == "SIP/2.0 200 OK"
+
+
+def test_cancelled_call_is_cancelled_at_the_node(hosts: dict[str, Host], root: Path, tmp_path: Path) -> None:
+    """The CANCEL reaches the node that rings, its 487 the carrier, and no other node is asked."""
+    with ExitStack() as stack:
+        phone = stack.enter_context(bound(hosts["carrier"], 5060))
+        ringing = stack.enter_context(bound(hosts["b"], 5080))
+        door = stack.enter_context(
+            open_door(hosts["a"], root, tmp_path / "door", nodes=NODES[1:2], front_door_failed_pings=99)
+        )
+        wait_for_nodes(door, 1)
+        call = invite(NUMBER, DOOR, source=(CARRIER, 5060))
+        phone.sendto(call, DOOR)
+        offer = received(ringing, "INVITE")
+        ringing.sendto(replied(offer, 180, "Ringing"), DOOR)
+        while answer(phone, final=False) != "SIP/2.0 180 Ringing":
+            continue
+        phone.sendto(cancelling(call), DOOR)
+        cancel = received(ringing, "CANCEL")
+        assert _branch(cancel) == _branch(offer)
+        ringing.sendto(replied(cancel, 200, "OK"), DOOR)
+        ringing.sendto(replied(offer, 487, "Request Terminated"), DOOR)
+        assert {answer(phone), answer(phone)} == {"SIP/2.0 200 canceling", "SIP/2.0 487 Request Terminated"}
+        assert received(ringing, "ACK")
+        assert not any(name.startswith("failovers") and value for name, value in door.counters().items())
+
+
+def _branch(message: bytes) -> str:
+    return message.decode().split("branch=", 1)[1].split("\r\n", 1)[0].split(";", 1)[0]
+
+
+def test_everything_goes_over_ipv6_as_well(hosts: dict[str, Host], root: Path, tmp_path: Path) -> None:
+    """Offer, answer, and the hang-up of both sides."""
+    carrier6, door6, node6 = ("fd60::50", 5060), ("fd60::100", 5060), ("fd60::12", 5080)
+    for name, address in (("carrier", carrier6[0]), ("a", door6[0]), ("a", "fd60::11"), ("b", node6[0])):
+        hosts[name].run("ip", "address", "add", f"{address}/64", "dev", "eth0", "nodad")
+    settings: dict[str, Any] = {
+        "address": "fd60::11",
+        "vip": door6[0],
+        "nodes": (node6[0],),
+        "trunks": [{"name": "six", "host": carrier6[0], "networks": [f"{carrier6[0]}/128"]}],
+    }
+    with ExitStack() as stack:
+        phone = stack.enter_context(bound(hosts["carrier"], 5060, address=carrier6[0]))
+        answering = stack.enter_context(bound(hosts["b"], 5080, address=node6[0]))
+        door = stack.enter_context(
+            open_door(hosts["a"], root, tmp_path / "door", front_door_failed_pings=99, **settings)
+        )
+        wait_for_nodes(door, 1)
+        phone.sendto(invite(NUMBER, door6, source=carrier6), door6)
+        offer = received(answering, "INVITE")
+        assert b"Record-Route: <sip:[fd60::100];lr" in offer
+        answering.sendto(accepted(offer, at=node6), door6)
+        assert answer(phone) == "SIP/2.0 200 OK"
+        route = f"Route: <sip:[{door6[0]}];lr=on>"
+        target = f"sip:[{node6[0]}]:{node6[1]}"
+        phone.sendto(request("BYE", target, source=carrier6, to_tag="node", headers=(route,)), door6)
+        assert received(answering, "BYE").startswith(f"BYE {target}".encode())
+        target = f"sip:t@[{carrier6[0]}]:{carrier6[1]}"
+        answering.sendto(request("BYE", target, source=node6, to_tag="f1", headers=(route,)), door6)
+        assert received(phone, "BYE").startswith(f"BYE {target}".encode())
 
 
 def _move_vip(hosts: dict[str, Host], source: str, target: str) -> None:
