@@ -38,7 +38,7 @@ ssh_args = -o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=/de
 
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.region,
     pytest.mark.skipif(shutil.which("systemd-nspawn") is None, reason="needs systemd-container"),
 ]
 

@@ -15,7 +15,7 @@ from provisioning.machines.machine import Machine
 from tests.ansible.units.node import PLAN, UnitNode, new_node
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.region,
     pytest.mark.skipif(
         os.geteuid() != 0 or shutil.which("systemd-nspawn") is None or missing_requirement() is not None,
         reason="needs root, systemd-container and mmdebstrap",

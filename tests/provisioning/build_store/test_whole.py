@@ -18,7 +18,7 @@ from provisioning.build_store.store import Order, build_store
 STATE = REPOSITORY / ".state"
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "git", "zstd", "ssh-keygen")
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.region,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(
         os.geteuid() != 0 or any(shutil.which(program) is None for program in PROGRAMS),
