@@ -16,12 +16,14 @@ import provisioning
 from contract.alarms import AlarmCode
 from contract.errors import BoroughError
 from controlplane.cli.connection import AdminContext
+from controlplane.enrolment.metrics import EnrolmentMetrics
 from controlplane.metrics import HubMetrics
 from controlplane.rollups.metrics import RollupMetrics
 from controlplane.settings import HubSettings
 from edge.call.settings import CallsSettings
 from edge.cli import borough
 from edge.disk.guard import DiskMetrics
+from edge.inference.metrics import queue_registry
 from edge.inference.settings import InferenceSettings
 from edge.observability.metrics import CallMetrics
 from edge.replication.metrics import ReplicationMetrics
@@ -30,6 +32,9 @@ from edge.sync.alarms import Alarms
 from edge.sync.expiry import CertificateWatch
 from edge.sync.metrics import SyncMetrics
 from edge.sync.settings import SyncSettings
+from provisioning.identity.authority_service.metrics import AuthorityMetrics
+from provisioning.identity.authority_service.settings import AuthoritySettings
+from provisioning.node.node_file import HubFile, NodeFile
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -69,7 +74,10 @@ def test_every_error_code_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
-    services = (CallsSettings, InferenceSettings, SyncSettings, ReplicationSettings, HubSettings, AdminContext)
+    services = (
+        *(CallsSettings, InferenceSettings, SyncSettings, ReplicationSettings, HubSettings, AdminContext),
+        *(NodeFile, HubFile, AuthoritySettings),
+    )
     names = [name for settings in services for name in setting_names(settings)]
     assert not [name for name in names if f"`{name}`" not in page]
 
@@ -86,7 +94,11 @@ def test_every_metric_is_documented_with_its_type_and_no_other_is() -> None:
     CertificateWatch({}, Alarms(agent), agent)
     DiskMetrics.create(agent)
     RollupMetrics.create(hub)
-    registries = (CallMetrics.create().registry, agent, ReplicationMetrics.create().registry, hub)
+    EnrolmentMetrics.create(hub)
+    registries = (
+        *(CallMetrics.create().registry, agent, ReplicationMetrics.create().registry, queue_registry(list)),
+        *(hub, AuthorityMetrics.create().registry),
+    )
     exported = {family.name: family.type for registry in registries for family in registry.collect()}
     assert {name: kind for name, kind, _ in rows} == exported
 
