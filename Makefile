@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 BOROUGH := $(VENV)/bin/borough
 SYSTEM_PACKAGES := $(shell grep -v '^\#' images/dev-packages.txt)
 
-.PHONY: help setup demo test check format bench clean lock stubs
+.PHONY: help setup demo region test region-test check format bench clean lock stubs
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,8 +45,14 @@ stubs: .state/python.done ## Write the stubs of contract/*.proto anew
 demo: setup ## One region on this machine: a real SIP call, then a WebRTC call, printed with their latencies
 	@$(BOROUGH) demo
 
+region: setup ## A hub and a region of three nodes as machines inside this one, provisioned by the playbooks; needs root
+	@$(BOROUGH) machines region
+
 test: setup ## All tests, on real parts
 	@$(VENV)/bin/pytest -q
+
+region-test: setup ## The tests of whole machines (an hour)
+	@$(VENV)/bin/pytest -q -m region tests/region
 
 check: .state/python.done ## Format, lint, types, import rules
 	@$(VENV)/bin/ruff format --check .
