@@ -2,6 +2,9 @@
 
 nats-server reads users and pins again on SIGHUP; the agent and Litestream are started again. Asterisk, inference and
 call workers are left alone: their units are named, and the operator or the playbook drains the node first.
+
+A hub that hears of a new region starts its nats-server anew: on SIGHUP 2.15.1 makes the account of the region's links
+and its users, but nothing passes from it into CENTRAL, whose connections stand. Regions go on without a hub meanwhile.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from provisioning.node.rendering import nats_hub
 
 COMMAND_TIMEOUT_S = 60.0
 RELOADED_WITHIN_S = 10.0
+_LINK_ACCOUNT = re.compile(r'"(LINK_[a-z0-9-]+)": \{')
 _URI = re.compile(r"borough://[a-z0-9/-]+")
 # Whose restart no call notices.
 _RESTARTED = (Service.AGENT, Service.LITESTREAM)
@@ -41,10 +45,11 @@ async def take_over(changes: Sequence[Change], monitor_port: int) -> Taken:
     units = list(dict.fromkeys(change.unit for change in changes if change.unit))
     # The arbiter's ports are one higher (provisioning/node/roster.py).
     monitors = {str(Service.NATS): monitor_port, str(Service.ARBITER): monitor_port + 1}
-    reloaded = [unit for unit in units if unit in monitors and await is_active(unit)]
+    anew = {change.unit for change in changes if _link_accounts(change.before) != _link_accounts(change.after)}
+    reloaded = [unit for unit in units if unit in monitors and unit not in anew and await is_active(unit)]
     for unit in reloaded:
         await _reload_nats(unit, monitors[unit])
-    restarted = [unit for unit in units if unit in _RESTARTED and await is_active(unit)]
+    restarted = [unit for unit in units if (unit in _RESTARTED or unit in anew) and await is_active(unit)]
     for unit in restarted:
         await systemctl("restart", unit)
     left = [unit for unit in units if unit not in (*reloaded, *restarted) and await is_active(unit)]
@@ -138,6 +143,10 @@ async def _run(*argv: str) -> tuple[int, str]:
         await process.wait()
         raise RenderError(f"{' '.join(argv)} took longer than {COMMAND_TIMEOUT_S:.0f} s") from None
     return process.returncode or 0, output.decode(errors="replace")
+
+
+def _link_accounts(text: str | None) -> set[str]:
+    return set(_LINK_ACCOUNT.findall(text or ""))
 
 
 def _users(text: str | None) -> set[str]:

@@ -71,6 +71,16 @@ async def test_nats_is_reloaded_and_calls_are_left_alone(tmp_path: Path, monkeyp
         await client.close()
 
 
+async def test_a_new_region_starts_the_hubs_server_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload would make its account, and let nothing pass from it; a new user of a known region is reloaded."""
+    log = _stand_in(tmp_path, tmp_path / "pid", monkeypatch)
+    known, both = '"LINK_in-south": {', '"LINK_in-south": { "LINK_eu-central": {'
+    change = Change(path=Path("/etc/borough/rendered/nats.conf"), unit=Service.NATS, before=known, after=both)
+    taken = await take_over([change], 1)
+    assert (taken.reloaded, taken.restarted) == ((), ("borough-nats",))
+    assert "restart borough-nats" in log.read_text()
+
+
 async def test_a_change_that_cannot_be_taken_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """nats-server goes on with the old configuration, and says so in its log only."""
     monkeypatch.setattr("provisioning.node.reloading.RELOADED_WITHIN_S", 1.5)
