@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.bench import TORTURE
 from tests.ansible.front_door.door import FrontDoor
 from tests.ansible.front_door.network import Host, until
 from tests.ansible.front_door.region import CARRIER, DOOR, NODES, NUMBER, STRANGER, VIP, node_address, open_door
 from tests.ansible.front_door.sip import accepted, answer, bound, exchange, invite, is_ping, pong, received, request
 
-TORTURE = Path("/work/shared/sip/sip-torture-rfc4475")
 FLOOD = 300
 WITHIN_S = 5.0
 OWN_URI = f"sip:{NUMBER}@{VIP}"
