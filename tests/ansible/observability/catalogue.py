@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
 from prometheus_client import CollectorRegistry
 
 from controlplane.enrolment.metrics import EnrolmentMetrics
@@ -78,7 +79,9 @@ def _names(registries: Iterable[CollectorRegistry]) -> set[str]:
 def _of_the_front_door() -> set[str]:
     """As Kamailio's settings and the scripts of the roles name them."""
     kamailio = (ROLES / "front_door" / "templates" / "kamailio.cfg.j2").read_text("utf-8")
-    names = {f"borough_front_door_{name}" for name in re.findall(r'"prom_(?:counter|gauge)", "name=(\w+)', kamailio)}
+    counters = yaml.safe_load((ROLES / "front_door" / "vars" / "main.yml").read_text("utf-8"))["_front_door_counters"]
+    names = {f"borough_front_door_{name}_total" for name, _, _ in counters}
+    names |= {f"borough_front_door_{name}" for name in re.findall(r'"prom_gauge", "name=(\w+)', kamailio)}
     scripts = [path for role in ("front_door", "firewall") for path in (ROLES / role).rglob("*") if path.is_file()]
     texts = [path.read_text("utf-8", errors="replace") for path in scripts]
     return names | {name for text in texts for name in re.findall(r"# TYPE (borough_\w+)", text)}
