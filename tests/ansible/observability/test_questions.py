@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from provisioning.dashboards.model import GRID_WIDTH
 from tests.ansible.observability.catalogue import existing, metrics_in
 from tests.ansible.observability.rendering import ROLE, ROOT
 
-FILES = ROLE / "files" / "dashboards"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PAGES = sorted(RUNBOOKS.glob("*.md"))
 # Programs of a machine: of the release, and of the Debian packages that the roles install.
@@ -86,10 +86,20 @@ def test_prometheus_takes_every_question(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_files_of_the_dashboards_are_what_their_descriptions_give() -> None:
-    """`python -m provisioning.dashboards` writes them anew."""
-    described = {f"{dashboard.name}.json": render(dashboard) for dashboard in read_dashboards()}
-    assert {path.name: path.read_text("utf-8") for path in FILES.glob("*.json")} == described
+def test_dashboards_are_written_once(tmp_path: Path) -> None:
+    """What is there already is not written again; a dry run writes nothing."""
+    names = [dashboard.name for dashboard in read_dashboards()]
+
+    def write(*options: str) -> str:
+        argv = [sys.executable, "-m", "provisioning.dashboards", "--out", str(tmp_path), *options, *names]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert write("--check") == f"changed: {len(names)}\n"
+    assert not list(tmp_path.iterdir())
+    assert write() == f"changed: {len(names)}\n"
+    assert write() == "changed: 0\n"
+    written = {path.stem: path.read_text("utf-8") for path in tmp_path.glob("*.json")}
+    assert written == {dashboard.name: render(dashboard) for dashboard in read_dashboards()}
 
 
 def test_panels_do_not_lie_on_each_other_and_say_what_they_show() -> None:
