@@ -52,6 +52,7 @@ class Service:
     pid: int = 0
     restarts: int = 0
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+    _spawning: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     async def start(self) -> None:
         """Start the process and wait until it serves. Raises ServiceStartError with the end of its log."""
@@ -90,6 +91,12 @@ class Service:
             await process.wait()
 
     async def _spawn(self) -> None:
+        """Start the process unless it runs: whoever stops and starts a service does so beside its keeper."""
+        async with self._spawning:
+            if self._process is None or self._process.returncode is not None:
+                await self._spawn_anew()
+
+    async def _spawn_anew(self) -> None:
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
         with self.spec.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(

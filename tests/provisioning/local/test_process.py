@@ -63,3 +63,21 @@ async def test_a_held_service_stays_dead_until_it_is_let_go(tmp_path: Path) -> N
             while service.restarts == 0:
                 await asyncio.sleep(0.01)
         assert pid_file(tmp_path, "sleeper").read_text() == str(service.pid)
+
+
+async def test_a_service_that_is_stopped_and_started_beside_its_keeper_runs_once(tmp_path: Path) -> None:
+    """Whoever of the two comes first starts it; nothing is left of either at the end."""
+    code = "import os,sys,time; open(sys.argv[1],'a').write(f'{os.getpid()} '); time.sleep(60)"
+    async with running(spec_for(tmp_path, code)) as service:
+        for pause_s in (0.0, 0.5):
+            await service.stop()
+            await asyncio.sleep(pause_s)
+            await service.start()
+            await asyncio.sleep(0.5)
+        pids = [int(word) for word in (tmp_path / "started").read_text().split()]
+        assert [pid for pid in pids if _runs(pid)] == [service.pid]
+    assert not _runs(service.pid)
+
+
+def _runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
