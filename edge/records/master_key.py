@@ -16,8 +16,9 @@ from edge.records.errors import MasterKeyError
 from edge.records.sealing import KEY_BYTES, seal, unseal
 
 ID_CHARACTERS = 16
-# Of a group it may be readable: systemd gives a credential by an access list, whose mask stat shows as the group's.
-OPEN_TO_OTHERS = 0o037
+OPEN_TO_OTHERS = 0o077
+# systemd hands a credential over by an access list, whose mask stat shows as the group's right to read.
+OPEN_CREDENTIAL = 0o037
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class MasterKeys:
     def load(cls, path: Path) -> Self:
         """Read a file. Raises MasterKeyError."""
         try:
-            if path.stat().st_mode & OPEN_TO_OTHERS:
+            if path.stat().st_mode & (OPEN_CREDENTIAL if _is_credential(path) else OPEN_TO_OTHERS):
                 raise MasterKeyError(f"{path} can be read by others")
             lines = [line.split("#")[0].strip() for line in path.read_text(encoding="ascii").splitlines()]
             keys = {_name(key): key for key in (bytes.fromhex(line) for line in lines if line)}
@@ -75,6 +76,11 @@ def ensure_master_key(path: Path) -> None:
         _sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _is_credential(path: Path) -> bool:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return folder is not None and path.is_relative_to(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -178,6 +178,18 @@ def test_a_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         MasterKeys.load(path)
 
 
+def test_a_master_key_that_systemd_hands_over_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its access list shows as the group's right to read; everybody's is refused there, too."""
+    path = tmp_path / "master"
+    ensure_master_key(path)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    path.chmod(0o440)
+    MasterKeys.load(path)
+    path.chmod(0o444)
+    with pytest.raises(MasterKeyError, match="others"):
+        MasterKeys.load(path)
+
+
 def test_two_workers_make_one_key_for_a_subject(tmp_path: Path) -> None:
     with (
         contextlib.closing(open_keyring(tmp_path, "acme", DATABASE)) as one,
