@@ -63,6 +63,10 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.02)
 
 
+async def nothing_kept(database: HubDatabase) -> bool:
+    return await database.read(lambda connection: store.kept(connection, time.time_ns(), 10)) == []
+
+
 async def nothing_waits(client: Client) -> bool:
     try:
         info = await client.jetstream().consumer_info(ROLLUP_STREAM, CONSUMER)
@@ -180,7 +184,8 @@ async def test_what_is_not_known_yet_is_kept_and_counted_later(
         assert await in_stream(nats) == 3
         monkeypatch.setattr(ingest_module, "KEPT_MS", 0)
         await until(lambda: holds(nats, 2))
-    assert await database.read(lambda connection: store.kept(connection, time.time_ns(), 10)) == []
+        # The stream first, then the database.
+        await until(lambda: nothing_kept(database))
     assert registry.get_sample_value("borough_hub_rollups_total", {"outcome": "refused"}) == 2
     assert await counted(database) == Counter(counted=2, calls=12, repeated=0, conflicting=0)
 

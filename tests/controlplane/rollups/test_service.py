@@ -109,13 +109,15 @@ async def test_slots_used_and_callers_refused_are_shown_by_node(
     nats: Client, database: HubDatabase, tmp_path: Path
 ) -> None:
     """Through the ingest: the highest of the time, the sum of the refused, each rollup once."""
+    # Of this moment: the suite began long ago.
+    now_ms = time.time_ns() // 1_000_000 - 60_000
     await ensure_streams(nats, [])
     registry = CollectorRegistry()
     shown_to = RollupMetrics.create(registry)
     ingest = RollupIngest(nats, database, names=Names(), metrics=shown_to)
     consumer = await nats.jetstream().pull_subscribe("up.>", "test", stream=ROLLUP_STREAM)
     for seq, (used, refused) in enumerate([(3, 0), (8, 2), (5, 1), (5, 1)]):
-        made = rollup([], seq=min(seq, 2) + 1, now_ms=NOW_MS - min(seq, 2) * 600_000)
+        made = rollup([], seq=min(seq, 2) + 1, now_ms=now_ms - min(seq, 2) * 600_000)
         made.capacity.MergeFrom(Capacity(slots=8, slots_used_peak=used, refused=refused))
         await nats.jetstream().publish(subject_of(made), payload(made))
     await ingest.take(await consumer.fetch(4, timeout=5))
@@ -130,13 +132,13 @@ async def test_slots_used_and_callers_refused_are_shown_by_node(
     assert of_tenant["capacity"] == []
     assert newest["capacity"] == [{**node, "slots_used_peak": "3", "refused": "0"}]
     keeper = RollupKeeper(database, metrics=shown_to)
-    await keeper.show(NOW_MS)
+    await keeper.show(now_ms)
     labels = {"region": "in-south", "node": "in-south-1"}
     assert registry.get_sample_value("borough_hub_slots_used_peak", labels) == 8
     assert registry.get_sample_value("borough_hub_calls_refused", labels) == 3
-    await keeper.tidy(NOW_MS + 4 * 86_400_000)
+    await keeper.tidy(now_ms + 4 * 86_400_000)
     assert await database.read(_capacity_rows) == [(0, 8, 8, 3)]
-    await keeper.tidy(NOW_MS + 61 * 86_400_000)
+    await keeper.tidy(now_ms + 61 * 86_400_000)
     assert await database.read(_capacity_rows) == []
 
 
