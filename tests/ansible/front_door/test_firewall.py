@@ -133,7 +133,7 @@ def wall(root: Path, directory: Path, *, is_hub: bool = False, family: int = 0, 
         yield made
 
 
-@pytest.mark.slow
+@pytest.mark.region
 @pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("machine", ["node", "hub"])
 def test_exactly_the_documented_ports_are_reached(root: Path, tmp_path: Path, machine: str, family: int) -> None:
