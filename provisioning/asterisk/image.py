@@ -8,12 +8,12 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from provisioning.asterisk.errors import AsteriskImageError
 from provisioning.asterisk.mirror import find_mirror
+from provisioning.staging import staged
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE_DIRECTORY = REPOSITORY / "images" / "asterisk"
@@ -26,6 +26,8 @@ BUILD_TIMEOUT_S = 1200.0
 PROBE_TIMEOUT_S = 60.0
 # Grows when the way of building changes in a manner that the package list does not show.
 RECIPE_VERSION = 1
+# Written last: with it the image is whole.
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,30 +94,19 @@ def ensure_image(recipe: ImageRecipe | None = None, *, state_directory: Path = S
     """
     wanted = recipe or read_recipe()
     target = image_directory(wanted, state_directory)
-    if (target / "manifest.json").is_file():
+    if (target / MANIFEST).is_file():
         return target / "root"
     reason = missing_requirement()
     if reason is not None:
         raise AsteriskImageError(reason, hint="run as root on a machine with mmdebstrap and util-linux installed")
-    state_directory.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".asterisk-{wanted.digest}-", dir=state_directory))
-    try:
+    with staged(target, MANIFEST) as staging:
         _build_into(staging, wanted)
-        try:
-            staging.rename(target)
-        except OSError:
-            # Someone else finished the same image first; theirs is as good as ours.
-            if not (target / "manifest.json").is_file():
-                raise
-    finally:
-        if staging.exists():
-            shutil.rmtree(staging)
     return target / "root"
 
 
 def read_manifest(root: Path) -> ImageManifest:
     """Read the manifest beside an image's root."""
-    return ImageManifest(**json.loads((root.parent / "manifest.json").read_text(encoding="utf-8")))
+    return ImageManifest(**json.loads((root.parent / MANIFEST).read_text(encoding="utf-8")))
 
 
 def describe_root(root: Path, *, recipe: str, mirror: str) -> ImageManifest:
@@ -162,7 +153,7 @@ def _build_into(staging: Path, recipe: ImageRecipe) -> None:
     _run(build_command(recipe, root, mirror), timeout_s=BUILD_TIMEOUT_S)
     manifest = describe_root(root, recipe=recipe.digest, mirror=mirror)
     text = json.dumps({**asdict(manifest)}, indent=1, sort_keys=True)
-    (staging / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    (staging / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _run(command: list[str], *, timeout_s: float) -> str:

@@ -7,18 +7,20 @@ no host keys, no machine-id. Whoever boots it as a machine copies it or mounts i
 import hashlib
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioning.asterisk.mirror import find_mirror
 from provisioning.build_store.commands import need_programs, need_room, need_root, run
 from provisioning.build_store.errors import BuildError
+from provisioning.staging import staged
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE_DIRECTORY = REPOSITORY / "images" / "node"
 STATE_DIRECTORY = REPOSITORY / ".state" / "images"
 KEY_NAME = "ssh_key"
+# Written last: with it the root is whole.
+MANIFEST = "manifest.json"
 
 # 27 s measured on two cores with a near mirror; a slow line needs minutes for 80 MB of packages.
 BUILD_TIMEOUT_S = 1200.0
@@ -92,24 +94,14 @@ def ssh_key(root: Path) -> Path:
 
 def _ensure(recipe: RootRecipe, kind: str, state_directory: Path) -> Path:
     target = state_directory / f"{kind}-{recipe.digest}"
-    if (target / "manifest.json").is_file():
+    if (target / MANIFEST).is_file():
         return target / "root"
     need_root("building a Debian root")
     need_programs("mmdebstrap", "ssh-keygen")
     state_directory.mkdir(parents=True, exist_ok=True)
     need_room(state_directory, NEEDED_BYTES)
-    staging = Path(tempfile.mkdtemp(prefix=f".{kind}-{recipe.digest}-", dir=state_directory))
-    try:
+    with staged(target, MANIFEST) as staging:
         _build_into(staging, recipe)
-        try:
-            staging.rename(target)
-        except OSError:
-            # Someone else finished the same root first; theirs is as good as ours.
-            if not (target / "manifest.json").is_file():
-                raise
-    finally:
-        if staging.exists():
-            shutil.rmtree(staging)
     return target / "root"
 
 
@@ -120,7 +112,7 @@ def _build_into(staging: Path, recipe: RootRecipe) -> None:
     run(bootstrap_command(recipe, root, mirror), timeout_s=BUILD_TIMEOUT_S)
     if recipe.packages:
         _make_machine(root, staging)
-    (staging / "manifest.json").write_text(
+    (staging / MANIFEST).write_text(
         json.dumps({"suite": recipe.suite, "mirror": mirror, "packages": installed_packages(root)}, indent=1) + "\n",
         encoding="utf-8",
     )
