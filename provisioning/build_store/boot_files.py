@@ -16,6 +16,7 @@ LOADER = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 UNITS = (
     "borough-enrol.path",
     "borough-first-boot.service",
+    "nftables.service",
     "serial-getty@ttyS0.service",
     "ssh.service",
     "systemd-networkd.service",

@@ -33,6 +33,8 @@ REMOVED = (
     "etc/borough/token",
     "etc/hostname",
     "etc/systemd/network/10-host0.network",
+    # The key that systemd-creds makes for this machine.
+    "var/lib/systemd/credential.secret",
     "root/.ssh",
     "var/cache/debconf/passwords.dat",
 )
@@ -81,6 +83,7 @@ def identity_in(root: Path) -> Iterator[str]:
     for pattern in (
         "etc/ssh/ssh_host_*",
         "var/lib/systemd/random-seed",
+        "var/lib/systemd/credential.secret",
         "root/.ssh/*",
         "home/*/.ssh/*",
         "var/log/journal/*",

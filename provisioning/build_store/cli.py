@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from provisioning.build_store.errors import NodeImageError
 from provisioning.build_store.manifest import Manifest, verify_store
 from provisioning.build_store.node_image import ImageOrder, build_image
 from provisioning.build_store.root import REPOSITORY
@@ -73,18 +74,22 @@ def image(store: Path, out: Path, sign_key: Path | None, state: Path, as_json: b
 
 @build.command("try")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--key", type=file_type, help="Public half of the signing key, in PEM.")
 @json_option
-def try_(directory: Path, as_json: bool) -> None:
+def try_(directory: Path, key: Path | None, as_json: bool) -> None:
     """Boot an image in an emulated machine and have it test itself, as far as that needs no hub."""
     console = Console(stderr=True, quiet=as_json)
-    with tempfile.TemporaryDirectory(prefix="borough-trial-", dir=directory) as scratch, console.status("") as status:
-        result = try_image(directory, Path(scratch) / "machine", status.update)
+    with tempfile.TemporaryDirectory(prefix=".trial-", dir=directory) as scratch, console.status("") as status:
+        result = try_image(directory, Path(scratch) / "machine", status.update, key)
     if as_json:
-        click.echo(json.dumps(asdict(result)))
-        return
-    click.echo(f"login after {result.seconds_to_login} s")
-    for name, answer in result.answers.items():
-        click.echo(f"{name}: {answer}")
+        click.echo(json.dumps({"passed": not result.failed, **asdict(result)}))
+    else:
+        click.echo(f"login after {result.seconds_to_login} s")
+        for finding in result.findings:
+            word = "passed" if finding.is_passed else "FAILED"
+            click.echo(f"{word:<8}{finding.name:<24}{finding.detail} ({finding.took_s} s)")
+    if result.failed:
+        raise NodeImageError(f"the image did not pass: {', '.join(result.failed)}")
 
 
 @build.command()

@@ -114,6 +114,9 @@ def inventory_of(machine: Machine, store: Path, version: str) -> dict[str, objec
         "borough_trunks": [],
         "borough_capacity": 1,
         "borough_workers": 2,
+        # Enrolment writes the region's nodes in.
+        "agent_servers": [],
+        "litestream_servers": [],
     }
     return {"all": {"children": {"nodes": {"hosts": {"image": variables}}}}}
 

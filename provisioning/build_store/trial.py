@@ -1,33 +1,23 @@
-"""Boots a disk image in an emulated machine and asks it whether it is a node: the gate before an image is given away.
+"""Boots a disk image in an emulated machine and asks it whether it can become a node: the gate before it is used.
 
-The machine gets what an operator would give it, on a disk labelled BOROUGH; there is no hub. So it is not enrolled: the
-trial writes the roster that enrolment would have brought, and asks only what needs no hub.
+There is no hub: the machine has no certificates, no bundle and no tenants, and must not need them to pass. Asked is
+what is the image's own: that it boots into a machine of its own, closed but for SSH, with exactly the packages and the
+release that its manifest names; that what a node computes with works: models, recogniser, voice, encoder, Asterisk.
+For the settings of these the trial writes the roster that enrolment would have brought.
 """
 
-import contextlib
+import hashlib
 import json
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from provisioning.build_store.commands import need_programs, run
-from provisioning.build_store.errors import BuildError, NodeImageError
+from provisioning.build_store.emulator import ADDRESS, HOST_ADDRESS, EmulatedMachine, Given, powered_on
+from provisioning.build_store.errors import NodeImageError
+from provisioning.build_store.manifest import Manifest, verify_store
 from provisioning.build_store.node_image import IMAGE
 from provisioning.build_store.wheels import Report
 
-FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-FIRMWARE_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
-# Software emulation: 40 s to a login on an idle core pair, some minutes on a busy one.
-BOOT_TIMEOUT_S = 900.0
-COMMAND_TIMEOUT_S = 1200.0
-GROWN_BYTES = 4 << 30
-LOGIN = b"login:"
-ADDRESS = "10.0.2.15"
 NODE = f"""kind = "node"
 [machine]
 name = "trial-1"
@@ -36,7 +26,7 @@ address = "{ADDRESS}"
 name = "trial"
 nodes = [{{name = "trial-1", address = "{ADDRESS}"}}]
 [hub]
-address = "10.0.2.2"
+address = "{HOST_ADDRESS}"
 [calls]
 capacity = 1
 workers = 1
@@ -52,10 +42,26 @@ ROSTER = {
         }
     ],
 }
-# An emulated processor is thirty times slower than the watchdog of a real one allows.
-PATIENCE = "[Service]\\nWatchdogSec=0\\nTimeoutStartSec=900\\n"
-# Checks of `borough node self-test` that need neither hub nor siblings.
+SECRETS = ("ari", "subjects", "master")
+# Checks of `borough node self-test` that need neither identity nor hub nor siblings.
 CHECKS = ("disk", "folders", "models", "inference", "asterisk")
+_START = f"""
+install -d -m 0700 /etc/borough/identity
+cat > /etc/borough/identity/roster.json <<'END'
+{json.dumps(ROSTER)}
+END
+borough node render && systemctl start borough-asterisk borough-inference
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What came of one question to the machine."""
+
+    name: str
+    is_passed: bool
+    detail: str
+    took_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,131 +69,82 @@ class TrialResult:
     """What the machine answered. `seconds_to_login` from power on."""
 
     seconds_to_login: float
-    answers: dict[str, str]
+    findings: tuple[Finding, ...]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(finding.name for finding in self.findings if not finding.is_passed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmulatedMachine:
-    """A machine that runs; commands go over SSH."""
+def try_image(directory: Path, scratch: Path, report: Report, public_key: Path | None = None) -> TrialResult:
+    """Check the files of an image's folder, boot it, and ask. `scratch` takes a copy of the image.
 
-    key: Path
-    port: int
-    console: Path
-
-    def run(self, command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-        """Return what a shell command prints there. Raises BuildError."""
-        words = ["ssh", "-i", str(self.key), "-p", str(self.port), "-o", "StrictHostKeyChecking=no"]
-        words += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20"]
-        return run([*words, "root@127.0.0.1", command], timeout_s=timeout_s).strip()
-
-
-def try_image(directory: Path, scratch: Path, report: Report) -> TrialResult:
-    """Boot the image of this folder. Raises BuildError naming what does not work."""
-    need_programs("qemu-system-x86_64", "mkfs.vfat", "mcopy", "ssh", "ssh-keygen")
-    scratch.mkdir(parents=True)
-    try:
-        disk, given = _prepare(directory, scratch)
-        with _powered_on(disk, given, scratch) as machine:
-            started = time.monotonic()
-            report("booting")
-            _wait_for_login(machine)
-            seconds = round(time.monotonic() - started, 1)
-            _wait_for_ssh(machine)
-            return TrialResult(seconds_to_login=seconds, answers=_ask(machine, report))
-    finally:
-        shutil.rmtree(scratch)
+    Raises BuildError when the files are not what the manifest says, or nobody answers.
+    """
+    report("checking the image")
+    manifest = verify_store(directory, public_key)
+    image = directory / IMAGE
+    given = Given(disk={"node.toml": NODE, **{f"secrets/{name}": "0" * 64 for name in SECRETS}})
+    with powered_on(image, given, scratch) as machine:
+        report("booting")
+        seconds = machine.wait_for_login()
+        machine.wait_for_ssh()
+        findings = []
+        for name, question in questions(manifest, image.stat().st_size).items():
+            report(f"asking: {name}")
+            findings.append(_ask(machine, name, question))
+        report("starting services, the self-test")
+        findings += _self_test(machine)
+    return TrialResult(seconds_to_login=seconds, findings=tuple(findings))
 
 
-def _ask(machine: EmulatedMachine, report: Report) -> dict[str, str]:
-    report("asking the machine")
-    questions = {
-        "system": "systemctl is-system-running --wait || systemctl --failed --no-legend --plain",
-        "root": "findmnt -n -o SIZE /",
-        "identity": "test -s /etc/machine-id && ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub",
-        "node.toml": "grep -c trial-1 /etc/borough/node.toml",
-        "release": "/opt/borough/current/bin/borough --version",
-        "asterisk": "chroot /var/lib/borough/images/asterisk /usr/sbin/asterisk -V",
+def questions(manifest: Manifest, image_bytes: int) -> dict[str, str]:
+    """By name: shell lines that end with 0 when it is well, and print a few words in any case."""
+    debian = sorted(f"{one.name} {one.version}\n" for one in manifest.packages if one.kind == "debian")
+    packages = hashlib.sha256("".join(debian).encode()).hexdigest()
+    return {
+        # What has failed by then stands behind the word.
+        "system": "state=$(systemctl is-system-running --wait); systemctl list-units --failed --no-legend --plain; "
+        "echo $state; test $state = running",
+        "kernel": "uname -r -v",
+        "disk has grown": f"findmnt -n -o SIZE,AVAIL / && test $(findmnt -n -b -o SIZE /) -gt {image_bytes}",
+        "packages": 'dpkg --audit; test -z "$(dpkg --audit)" && dpkg-query -W | wc -l && dpkg-query -W '
+        f"-f '${{Package}} ${{Version}}\\n' | LC_ALL=C sort | sha256sum | grep -q ^{packages}",
+        "release": f"borough --version | grep -F {manifest.version} && /opt/borough/current/bin/python -m pip check",
+        "own identity": "test -s /etc/machine-id && hostname && ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub "
+        '&& test -z "$(ls -A /etc/borough/identity)"',
+        "given files": "grep -c trial-1 /etc/borough/node.toml && test $(stat -c %a /etc/borough/secrets/master) = 600",
+        "closed": "open=$(ss -Hltn | awk '{print $4}' | grep -v -e ^127 -e '^\\[::1' | sed 's/.*://' | sort -u | xargs)"
+        '; echo "TCP $open" && test "$open" = 22 && nft list chain inet borough input | grep -q "policy drop"',
+        "Asterisk's image": "chroot /var/lib/borough/images/asterisk /usr/sbin/asterisk -V",
     }
-    answers = {name: machine.run(question) for name, question in questions.items()}
-    report("starting services, the self-test")
-    machine.run(
-        "install -d -m 0700 /etc/borough/identity\n"
-        f"cat > /etc/borough/identity/roster.json <<'END'\n{json.dumps(ROSTER)}\nEND\n"
-        f"install -d /run/systemd/system/borough-inference.service.d\n"
-        f"printf '{PATIENCE}' > /run/systemd/system/borough-inference.service.d/slow.conf\n"
-        "systemctl daemon-reload && borough node render && systemctl start borough-asterisk borough-inference"
-    )
+
+
+def _ask(machine: EmulatedMachine, name: str, question: str) -> Finding:
+    answer = machine.ask(question)
+    detail = ", ".join(line.strip() for line in answer.text.splitlines() if line.strip())
+    return Finding(name=name, is_passed=answer.status == 0, detail=detail or "no word", took_s=answer.took_s)
+
+
+def _self_test(machine: EmulatedMachine) -> list[Finding]:
+    started = _ask(machine, "services start", _START)
+    if not started.is_passed:
+        return [started]
     only = " ".join(f"--only {check}" for check in CHECKS)
-    answers["self-test"] = machine.run(f"borough node self-test {only}")
-    return answers
-
-
-def _prepare(directory: Path, scratch: Path) -> tuple[Path, Path]:
-    """A larger copy of the image, so that growing is tried too, and the disk with what an operator gives."""
-    disk, given, key = scratch / "disk.raw", scratch / "given.raw", scratch / "key"
-    run(["cp", "--sparse=always", str(directory / IMAGE), str(disk)], timeout_s=600)
-    with disk.open("r+b") as file:
-        file.truncate(disk.stat().st_size + GROWN_BYTES)
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], timeout_s=30)
-    content = scratch / "given"
-    (content / "secrets").mkdir(parents=True)
-    (content / "node.toml").write_text(NODE, encoding="utf-8")
-    shutil.copyfile(key.with_suffix(".pub"), content / "authorized_keys")
-    for name in ("ari", "subjects", "master"):
-        (content / "secrets" / name).write_text("0" * 64, encoding="ascii")
-    with given.open("wb") as file:
-        file.truncate(16 << 20)
-    run(["mkfs.vfat", "-n", "BOROUGH", str(given)], timeout_s=30)
-    members = [str(path) for path in sorted(content.iterdir())]
-    run(["mcopy", "-s", "-i", str(given), *members, "::/"], timeout_s=30)
-    shutil.copyfile(FIRMWARE_VARIABLES, scratch / "firmware.fd")
-    return disk, given
-
-
-@contextmanager
-def _powered_on(disk: Path, given: Path, scratch: Path) -> Iterator[EmulatedMachine]:
-    port = _free_port()
-    console = scratch / "console.log"
-    command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
-    command += ["-m", "4096", "-display", "none", "-no-reboot", "-serial", f"file:{console}"]
-    command += ["-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"]
-    command += ["-drive", f"if=pflash,format=raw,file={scratch / 'firmware.fd'}"]
-    command += [word for image in (disk, given) for word in ("-drive", f"file={image},format=raw,if=virtio")]
-    # Nothing gets out of it but the answer to us.
-    command += ["-nic", f"user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    answer = machine.ask(f"borough node self-test --json {only}")
     try:
-        yield EmulatedMachine(key=scratch / "key", port=port, console=console)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _wait_for_login(machine: EmulatedMachine) -> None:
-    deadline = time.monotonic() + BOOT_TIMEOUT_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            if LOGIN in machine.console.read_bytes():
-                return
-        time.sleep(1)
-    raise NodeImageError(f"no login after {BOOT_TIMEOUT_S:.0f} s; the end of its console:\n{_console_end(machine)}")
-
-
-def _wait_for_ssh(machine: EmulatedMachine) -> None:
-    deadline = time.monotonic() + BOOT_TIMEOUT_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(BuildError):
-            machine.run("true", timeout_s=60)
-            return
-        time.sleep(2)
-    raise NodeImageError(f"nobody answers on SSH; the end of its console:\n{_console_end(machine)}")
-
-
-def _console_end(machine: EmulatedMachine) -> str:
-    return machine.console.read_bytes()[-2000:].decode(errors="replace") if machine.console.exists() else ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        checks: list[dict[str, Any]] = json.loads(answer.text.splitlines()[0])["checks"]
+    except (IndexError, KeyError, ValueError) as error:
+        raise NodeImageError(f"the self-test does not answer: {answer.text[-2000:]}") from error
+    return [
+        started,
+        *(
+            Finding(
+                name=f"self-test: {check['name']}",
+                is_passed=check["outcome"] == "passed",
+                detail=check["detail"],
+                took_s=check["took_s"],
+            )
+            for check in checks
+        ),
+    ]
