@@ -23,8 +23,9 @@ from provisioning.node.identity_folder import IdentityFolder
 from provisioning.node.places import Service
 from provisioning.node.rendering import nats_hub
 
-COMMAND_TIMEOUT_S = 60.0
-RELOADED_WITHIN_S = 10.0
+# Longer than the longest stop and start of a unit that is started anew: Litestream's, 40 s and 90 s.
+COMMAND_TIMEOUT_S = 180.0
+RELOADED_WITHIN_S = 30.0
 _LINK_ACCOUNT = re.compile(r'"(LINK_[a-z0-9-]+)": \{')
 _URI = re.compile(r"borough://[a-z0-9/-]+")
 # Whose restart no call notices.

@@ -61,3 +61,34 @@ def test_pruning_a_machine_with_one_release_removes_nothing(tmp_path: Path) -> N
     (tmp_path / "opt/borough/releases/0.1").mkdir(parents=True)
     (tmp_path / "var/cache/borough/0.1").mkdir(parents=True)
     assert output_of("/bin/sh", FILES / "prune.sh", "0.1", BOROUGH_ROOT=str(tmp_path), PATH="/usr/bin:/bin") == ""
+
+
+def upgraded(root: Path, archive: Path) -> None:
+    """0.1 was kept, then 0.2 changed its unit and its settings, and brought one of each."""
+    units, rendered = root / "etc/systemd/system", root / "etc/borough/rendered"
+    for folder in (units / "borough.target.wants", rendered, root / "opt/borough", root / "var/lib/borough"):
+        folder.mkdir(parents=True)
+    (units / "borough-calls@.service").write_text("0.1", encoding="utf-8")
+    (rendered / "calls-1.toml").write_text("0.1", encoding="utf-8")
+    (root / "opt/borough/current").symlink_to("releases/0.1")
+    (root / "var/lib/borough/models").symlink_to("models-aa")
+    output_of("/bin/sh", FILES / "keep.sh", archive, BOROUGH_ROOT=str(root), PATH="/usr/bin:/bin")
+    for path in (units / "borough-calls@.service", units / "borough-new.timer", rendered / "calls-1.toml"):
+        path.write_text("0.2", encoding="utf-8")
+    (rendered / "new.toml").touch()
+    for link, target in (("opt/borough/current", "releases/0.2"), ("var/lib/borough/models", "models-bb")):
+        (root / link).unlink()
+        (root / link).symlink_to(target)
+
+
+def test_the_way_back_is_complete(tmp_path: Path) -> None:
+    """Links, units and settings are the old release's, and what the newer one brought is gone."""
+    root, archive = tmp_path / "root", tmp_path / "before.tar"
+    upgraded(root, archive)
+    removed = output_of("/bin/sh", FILES / "put_back.sh", archive, BOROUGH_ROOT=str(root), PATH="/usr/bin:/bin")
+    assert removed == "removed etc/systemd/system/borough-new.timer"
+    assert (root / "opt/borough/current").readlink() == Path("releases/0.1")
+    assert (root / "var/lib/borough/models").readlink() == Path("models-aa")
+    found = {path.name: path.read_text(encoding="utf-8") for path in (root / "etc").rglob("*") if path.is_file()}
+    assert found == {"borough-calls@.service": "0.1", "calls-1.toml": "0.1"}
+    assert archive.stat().st_mode & 0o777 == 0o600
