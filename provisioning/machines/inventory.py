@@ -27,6 +27,8 @@ class RehearsalInventory:
     # Calls at once on a node: three of them share this machine's cores with the carrier.
     capacity: int = 8
     workers: int = 2
+    # Nodes that were taken out of the region, by name.
+    left_out: frozenset[str] = frozenset()
 
     def write(self) -> Path:
         """Write it anew; the region's secrets stay as they were."""
@@ -49,7 +51,13 @@ class RehearsalInventory:
             "all": {
                 "children": {
                     "hub": {"hosts": {self.plan.hub.name: host(self.plan.hub)}},
-                    "nodes": {"hosts": {place.name: host(place) for place in self.plan.region_nodes}},
+                    "nodes": {
+                        "hosts": {
+                            place.name: host(place)
+                            for place in self.plan.region_nodes
+                            if place.name not in self.left_out
+                        }
+                    },
                 }
             }
         }

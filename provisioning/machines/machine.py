@@ -102,6 +102,11 @@ class Machine:
         self.cut_power()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def replace(self) -> None:
+        """What stood here is gone with its disk; a bare machine boots at its place. Raises MachineStartError."""
+        self.destroy()
+        self.start()
+
     def ssh(self, *command: str) -> list[str]:
         """The command line that runs `command` on the machine as root, or opens a shell."""
         options = {

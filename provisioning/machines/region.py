@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from provisioning.build_store.root import ensure_debian_root
 from provisioning.build_store.store import Order, build_store
 from provisioning.local.layout import EXAMPLE_TENANTS, REPOSITORY, StateLayout
 from provisioning.local.seeding import Seeding
+from provisioning.machines.errors import MachineUnknownError
 from provisioning.machines.inventory import RehearsalInventory
 from provisioning.machines.plan import MachinesPlan
 from provisioning.machines.plays import Player, PlayOutcome
@@ -29,6 +30,8 @@ class RegionRehearsal:
     # The spare is a neighbour in the same network that has no business with the region.
     plan: MachinesPlan = field(default_factory=lambda: MachinesPlan(spares=1))
     seconds: dict[str, float] = field(default_factory=dict)
+    # From the first task to the last, by machine and playbook.
+    machine_seconds: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -52,14 +55,29 @@ class RegionRehearsal:
         """An admin of these machines' hub."""
         return Seeding(context=self.inventory / "admin" / "context.toml", documents=self.directory / "documents")
 
-    def build(self, version: str = "", repository: Path = REPOSITORY) -> Manifest:
+    @property
+    def store(self) -> Path:
+        """The build store that the inventory names."""
+        return self.directory / "store"
+
+    @property
+    def stands(self) -> bool:
+        """Whether every machine of the plan runs, and an inventory names them."""
+        try:
+            machines = self.rehearsal.machines()
+        except MachineUnknownError:
+            return False
+        names = {machine.place.name for machine in machines if machine.pid is not None}
+        return self.inventory.exists() and names >= {place.name for place in self.plan.places}
+
+    def build(self, version: str = "", repository: Path = REPOSITORY, store: Path | None = None) -> Manifest:
         """Make the build store of a checkout, signed with a key of this rehearsal. Raises BuildError."""
         with self._timed("build"):
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             order = Order(
                 repository=repository,
                 state=self.layout.root,
-                out=self.directory / "store",
+                out=store or self.store,
                 sign_key=self._signing_key(),
                 version=version,
             )
@@ -70,15 +88,16 @@ class RegionRehearsal:
         with self._timed("boot"):
             self.rehearsal.up(self.plan, ensure_debian_root(state_directory=self.layout.images))
 
-    def write_inventory(self, version: str) -> None:
-        """Say which release the machines are to run."""
+    def write_inventory(self, version: str, left_out: Collection[str] = ()) -> None:
+        """Say which release the machines are to run, and which nodes are no longer the region's."""
         RehearsalInventory(
             directory=self.inventory,
             plan=self.plan,
-            store=self.directory / "store",
+            store=self.store,
             store_key=self._signing_key().with_suffix(".pub"),
             version=version,
             ssh_key=self.rehearsal.key,
+            left_out=frozenset(left_out),
         ).write()
 
     def provision(self) -> dict[str, PlayOutcome]:
@@ -100,7 +119,10 @@ class RegionRehearsal:
 
     def _play(self, playbook: str) -> PlayOutcome:
         with self._timed(playbook):
-            return self.player.play(playbook).expect_success()
+            outcome = self.player.play(playbook).expect_success()
+        for name, seconds in outcome.seconds.items():
+            self.machine_seconds.setdefault(name, {})[playbook] = round(seconds, 1)
+        return outcome
 
     def _signing_key(self) -> Path:
         path = self.directory / "build.key"

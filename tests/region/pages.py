@@ -18,12 +18,15 @@ PAGE_TIMEOUT_S = 3000.0
 SSH_OPTIONS = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.+)$", re.MULTILINE)
+# The end of a chain that cannot be verified, as after every loss: rebuild-a-node.md.
+_MAY_END_WITH = {"borough audit verify --records": 3}
+EVERYTHING = slice(None)
 
 
-def commands_of(page: str) -> list[str]:
-    """The commands of a page, by its name without `.md`."""
+def blocks_of(page: str) -> list[list[str]]:
+    """The commands of a page, by its name without `.md`; each console block is a list."""
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
-    return [command for block in _BLOCK.findall(text) for command in _COMMAND.findall(block)]
+    return [_COMMAND.findall(block) for block in _BLOCK.findall(text)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +35,12 @@ class Reader:
 
     region: RegionRehearsal
 
-    def follow(self, page: str) -> str:
-        """Type the page's commands in one shell, in `ansible/`; fails at the first error. Returns what was printed."""
-        commands = [self._meant(command) for command in commands_of(page)]
+    def follow(self, page: str, blocks: slice = EVERYTHING) -> str:
+        """Type the page's commands, or those of some blocks, in one shell, in `ansible/`; fails at the first error.
+
+        Returns what was printed.
+        """
+        commands = [self._meant(command) for block in blocks_of(page)[blocks] for command in block]
         assert commands, f"{page}.md has no commands"
         done = subprocess.run(
             ["bash", "-eux", "-c", "\n".join(commands)],
@@ -42,6 +48,7 @@ class Reader:
             env=self._environment(),
             check=False,
             text=True,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=PAGE_TIMEOUT_S,
@@ -64,7 +71,10 @@ class Reader:
         named = command.replace("$PWD/inventories/in-south", inventory).replace("inventories/in-south", inventory)
         documents = str(self.region.seeding.documents)
         named = re.sub(r"(?<=-f )documents\b", lambda _: shlex.quote(documents), named)
-        return re.sub(r"^ssh ", lambda _: f"{shlex.join(self._ssh())} ", named)
+        named = re.sub(r"^ssh ", lambda _: f"{shlex.join(self._ssh())} ", named)
+        for words, code in _MAY_END_WITH.items():
+            named = f"{named} || test $? -eq {code}" if words in named else named
+        return named
 
     def _ssh(self) -> Sequence[str]:
         return ("ssh", "-n", "-i", str(self.region.rehearsal.key), *SSH_OPTIONS)

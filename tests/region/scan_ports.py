@@ -1,4 +1,7 @@
-"""Runs on a machine of the region's network: prints, as JSON, which TCP ports of each address take a connection."""
+"""Runs on a machine of the region's network: prints, as JSON, which TCP ports of each address take a connection.
+
+scan_ports.py FIRST-LAST ADDRESS [ADDRESS ...]
+"""
 
 import asyncio
 import json
@@ -18,13 +21,14 @@ async def _is_open(address: str, port: int, places: asyncio.Semaphore) -> bool:
         return True
 
 
-async def _scan(addresses: list[str]) -> dict[str, list[int]]:
+async def _scan(ports: range, addresses: list[str]) -> dict[str, list[int]]:
     places = asyncio.Semaphore(AT_ONCE)
     found = {}
     for address in addresses:
-        answers = await asyncio.gather(*(_is_open(address, port, places) for port in range(1, 65536)))
-        found[address] = [port for port, is_open in enumerate(answers, start=1) if is_open]
+        answers = await asyncio.gather(*(_is_open(address, port, places) for port in ports))
+        found[address] = [port for port, is_open in zip(ports, answers, strict=True) if is_open]
     return found
 
 
-print(json.dumps(asyncio.run(_scan(sys.argv[1:]))))  # noqa: T201 - its answer
+first, _, last = sys.argv[1].partition("-")
+print(json.dumps(asyncio.run(_scan(range(int(first), int(last) + 1), sys.argv[2:]))))  # noqa: T201 - its answer

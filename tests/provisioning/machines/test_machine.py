@@ -74,6 +74,18 @@ def test_what_is_on_disk_outlives_the_power(node: Machine) -> None:
     assert node.run("cat", "/root/file") == "kept\n"
 
 
+def test_a_bare_machine_takes_the_place_of_a_lost_one(node: Machine) -> None:
+    """Same name and address, nothing of what the other had on its disk."""
+    node.run("sh", "-c", "echo lost > /root/of-the-lost && sync")
+    identity = node.run("cat", "/etc/machine-id")
+    node.cut_power()
+    node.replace()
+    assert node.run("hostname").strip() == "test-1"
+    assert node.run("cat", "/etc/machine-id") != identity
+    with pytest.raises(MachineCommandError):
+        node.run("cat", "/root/of-the-lost")
+
+
 def test_an_orderly_end_stops_services_first(node: Machine) -> None:
     """What a service does when it is stopped is done."""
     unit = "[Service]\\nExecStart=sleep 1000\\nExecStop=touch /root/stopped\\n"
