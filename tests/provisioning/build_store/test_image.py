@@ -1,5 +1,6 @@
 """An image carries no identity, and a disk made of a root is one that firmware and kernel understand."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,9 @@ from provisioning.build_store.boot_files import TREE
 from provisioning.build_store.cleansing import cleanse, demand_no_identity, identity_in
 from provisioning.build_store.disk import ESP_LABEL, ESP_MIB, FIRST_MIB, ROOT_LABEL, DiskOrder, make_disk
 from provisioning.build_store.errors import NodeImageError
+from provisioning.build_store.manifest import Component, Manifest
+from provisioning.build_store.node_image import IMAGE
+from provisioning.build_store.trial import questions
 
 KEY = f"-----BEGIN PRIVATE KEY-----\n{'MC4CAQAwBQYDK2VwBCIE':A<64}\n-----END PRIVATE KEY-----\n"
 DISK_PROGRAMS = ("sfdisk", "mkfs.ext4", "mkfs.vfat", "mcopy", "mdir", "debugfs")
@@ -106,6 +110,25 @@ def test_the_boot_scripts_are_shell(tmp_path: Path) -> None:
         if "borough" in line and all(word not in line for word in ("not executable", "ImportCredential"))
     ]
     assert own == []
+
+
+def test_what_a_trial_asks_is_shell() -> None:
+    """Each question is whole, and asks for what the manifest says."""
+    kernel = Component(kind="debian", name="linux-image", version="6.12", licence="", sha256="", where=IMAGE)
+    manifest = Manifest(
+        version="1.2.3", commit="", created_at="", python="3.13", files=(), packages=(kernel,), models=(), asterisk={}
+    )
+    asked = questions(manifest, 4096)
+    for question in asked.values():
+        subprocess.run(["sh", "-n", "-c", question], check=True)
+    assert hashlib.sha256(b"linux-image 6.12\n").hexdigest() in asked["packages"]
+    assert "1.2.3" in asked["release"]
+    assert "-gt 4096" in asked["disk has grown"]
+
+
+@pytest.mark.skipif(shutil.which("nft") is None or os.geteuid() != 0, reason="no nft, or not root")
+def test_the_firewall_of_the_first_boot_is_one() -> None:
+    subprocess.run(["nft", "--check", "--file", TREE / "etc/nftables.conf"], check=True)
 
 
 @needs_disk_programs
