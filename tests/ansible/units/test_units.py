@@ -32,8 +32,8 @@ SERVICES = (
     "borough-agent.service",
     "borough-litestream.service",
 )
-ROOT_SERVICES = ("borough-roster.service", "borough-selftest.service")
-OTHERS = ("borough-roster.path", "borough-roster.timer", "borough.target")
+ROOT_SERVICES = ("borough-roster.service", "borough-selftest.service", "borough-renew.service")
+OTHERS = ("borough-roster.path", "borough-roster.timer", "borough-renew.timer", "borough.target")
 # systemd-analyze verify looks for programs on the machine; Asterisk's are in its image.
 IN_IMAGE = re.compile(r"borough-asterisk.service: Command /(srv/prepare|usr/sbin/asterisk) is not executable")
 WATCHDOG_S = 6.0
