@@ -7,7 +7,7 @@ import click
 import pytest
 
 from edge.cli import borough
-from tests.region.pages import ANSIBLE, PAGES, commands_of
+from tests.region.pages import ANSIBLE, PAGES, blocks_of
 
 # Pages in which something is looked up; the others say what to do.
 REFERENCES = {"firewall", "services"}
@@ -17,7 +17,8 @@ MOST_LINES = 110
 
 @pytest.mark.parametrize("page", NAMES)
 def test_a_page_is_short_and_has_commands(page: str) -> None:
-    assert commands_of(page)
+    assert all(blocks_of(page))
+    assert blocks_of(page)
     assert len((PAGES / f"{page}.md").read_text("utf-8").splitlines()) <= MOST_LINES
 
 
