@@ -135,6 +135,7 @@ def test_keys_and_secrets_are_roots(host: Host) -> None:
     assert len(certificates) >= 4
     verify = f"openssl verify -CAfile {IDENTITY}/authority.pem {' '.join(certificates)}"
     assert lines_of(host, verify) == [f"{path}: OK" for path in certificates]
+    assert is_served(host, "borough-renew.timer")
 
 
 def test_no_token_and_no_authority_is_left_on_a_node(node: Host) -> None:
