@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ontract/inference.proto\x12\x14\x62orough.inference.v1\"o\n\x07\x43ontext\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12\x30\n\x08priority\x18\x03 \x01(\x0e\x32\x1e.borough.inference.v1.Priority\x12\x11\n\tbudget_ms\x18\x04 \x01(\r\"p\n\x10RecogniseRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\x0b\n\x03pcm\x18\x02 \x01(\x0c\x12\x10\n\x08language\x18\x03 \x01(\t\x12\r\n\x05hints\x18\x04 \x03(\t\"\x8c\x01\n\x0eRecogniseReply\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1d\n\x15no_speech_probability\x18\x02 \x01(\x02\x12\x1f\n\x17\x61verage_log_probability\x18\x03 \x01(\x02\x12,\n\x06timing\x18\x04 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\"`\n\x11SynthesiseRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05voice\x18\x03 \x01(\t\"G\n\nAudioChunk\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12,\n\x06timing\x18\x02 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\"\xa9\x01\n\x0fGenerateRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\x0e\n\x06system\x18\x02 \x01(\t\x12-\n\x05turns\x18\x03 \x03(\x0b\x32\x1e.borough.inference.v1.ChatTurn\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x13\n\x0btemperature\x18\x05 \x01(\x02\"\x8a\x01\n\x08\x43hatTurn\x12\x31\n\x04role\x18\x01 \x01(\x0e\x32#.borough.inference.v1.ChatTurn.Role\x12\x0c\n\x04text\x18\x02 \x01(\t\"=\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CALLER\x10\x01\x12\x0e\n\nROLE_AGENT\x10\x02\"G\n\tTextChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06timing\x18\x02 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\"M\n\x0c\x45mbedRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\r\n\x05texts\x18\x02 \x03(\t\"x\n\nEmbedReply\x12-\n\x07vectors\x18\x01 \x03(\x0b\x32\x1c.borough.inference.v1.Vector\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x06timing\x18\x03 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"0\n\x06Timing\x12\x11\n\tqueued_us\x18\x01 \x01(\r\x12\x13\n\x0b\x63omputed_us\x18\x02 \x01(\r\"\x0f\n\rHealthRequest\"O\n\x0bHealthReply\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x31\n\x06models\x18\x02 \x03(\x0b\x32!.borough.inference.v1.ModelHealth\"a\n\x0bModelHealth\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x15\n\rwaited_p95_us\x18\x05 \x01(\r*f\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_LIVE\x10\x01\x12\x18\n\x14PRIORITY_SPECULATIVE\x10\x02\x12\x13\n\x0fPRIORITY_SHADOW\x10\x03\x32\xb8\x03\n\tInference\x12Y\n\tRecognise\x12&.borough.inference.v1.RecogniseRequest\x1a$.borough.inference.v1.RecogniseReply\x12Y\n\nSynthesise\x12\'.borough.inference.v1.SynthesiseRequest\x1a .borough.inference.v1.AudioChunk0\x01\x12T\n\x08Generate\x12%.borough.inference.v1.GenerateRequest\x1a\x1f.borough.inference.v1.TextChunk0\x01\x12M\n\x05\x45mbed\x12\".borough.inference.v1.EmbedRequest\x1a .borough.inference.v1.EmbedReply\x12P\n\x06Health\x12#.borough.inference.v1.HealthRequest\x1a!.borough.inference.v1.HealthReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ontract/inference.proto\x12\x14\x62orough.inference.v1\"o\n\x07\x43ontext\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\t\x12\x30\n\x08priority\x18\x03 \x01(\x0e\x32\x1e.borough.inference.v1.Priority\x12\x11\n\tbudget_ms\x18\x04 \x01(\r\"p\n\x10RecogniseRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\x0b\n\x03pcm\x18\x02 \x01(\x0c\x12\x10\n\x08language\x18\x03 \x01(\t\x12\r\n\x05hints\x18\x04 \x03(\t\"\x8c\x01\n\x0eRecogniseReply\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1d\n\x15no_speech_probability\x18\x02 \x01(\x02\x12\x1f\n\x17\x61verage_log_probability\x18\x03 \x01(\x02\x12,\n\x06timing\x18\x04 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\"v\n\x11SynthesiseRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05voice\x18\x03 \x01(\t\x12\x14\n\x0c\x66irst_clause\x18\x04 \x01(\r\"h\n\nAudioChunk\x12\x0b\n\x03pcm\x18\x01 \x01(\x0c\x12,\n\x06timing\x18\x02 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\x12\x0e\n\x06\x63lause\x18\x03 \x01(\r\x12\x0f\n\x07\x63lauses\x18\x04 \x01(\r\"\xa9\x01\n\x0fGenerateRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\x0e\n\x06system\x18\x02 \x01(\t\x12-\n\x05turns\x18\x03 \x03(\x0b\x32\x1e.borough.inference.v1.ChatTurn\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x13\n\x0btemperature\x18\x05 \x01(\x02\"\x8a\x01\n\x08\x43hatTurn\x12\x31\n\x04role\x18\x01 \x01(\x0e\x32#.borough.inference.v1.ChatTurn.Role\x12\x0c\n\x04text\x18\x02 \x01(\t\"=\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CALLER\x10\x01\x12\x0e\n\nROLE_AGENT\x10\x02\"G\n\tTextChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06timing\x18\x02 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\"M\n\x0c\x45mbedRequest\x12.\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1d.borough.inference.v1.Context\x12\r\n\x05texts\x18\x02 \x03(\t\"x\n\nEmbedReply\x12-\n\x07vectors\x18\x01 \x03(\x0b\x32\x1c.borough.inference.v1.Vector\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x06timing\x18\x03 \x01(\x0b\x32\x1c.borough.inference.v1.Timing\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"0\n\x06Timing\x12\x11\n\tqueued_us\x18\x01 \x01(\r\x12\x13\n\x0b\x63omputed_us\x18\x02 \x01(\r\"\x0f\n\rHealthRequest\"O\n\x0bHealthReply\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x31\n\x06models\x18\x02 \x03(\x0b\x32!.borough.inference.v1.ModelHealth\"a\n\x0bModelHealth\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x15\n\rwaited_p95_us\x18\x05 \x01(\r*f\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_LIVE\x10\x01\x12\x18\n\x14PRIORITY_SPECULATIVE\x10\x02\x12\x13\n\x0fPRIORITY_SHADOW\x10\x03\x32\xb8\x03\n\tInference\x12Y\n\tRecognise\x12&.borough.inference.v1.RecogniseRequest\x1a$.borough.inference.v1.RecogniseReply\x12Y\n\nSynthesise\x12\'.borough.inference.v1.SynthesiseRequest\x1a .borough.inference.v1.AudioChunk0\x01\x12T\n\x08Generate\x12%.borough.inference.v1.GenerateRequest\x1a\x1f.borough.inference.v1.TextChunk0\x01\x12M\n\x05\x45mbed\x12\".borough.inference.v1.EmbedRequest\x1a .borough.inference.v1.EmbedReply\x12P\n\x06Health\x12#.borough.inference.v1.HealthRequest\x1a!.borough.inference.v1.HealthReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'contract.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=1451
-  _globals['_PRIORITY']._serialized_end=1553
+  _globals['_PRIORITY']._serialized_start=1506
+  _globals['_PRIORITY']._serialized_end=1608
   _globals['_CONTEXT']._serialized_start=50
   _globals['_CONTEXT']._serialized_end=161
   _globals['_RECOGNISEREQUEST']._serialized_start=163
@@ -40,31 +40,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOGNISEREPLY']._serialized_start=278
   _globals['_RECOGNISEREPLY']._serialized_end=418
   _globals['_SYNTHESISEREQUEST']._serialized_start=420
-  _globals['_SYNTHESISEREQUEST']._serialized_end=516
-  _globals['_AUDIOCHUNK']._serialized_start=518
-  _globals['_AUDIOCHUNK']._serialized_end=589
-  _globals['_GENERATEREQUEST']._serialized_start=592
-  _globals['_GENERATEREQUEST']._serialized_end=761
-  _globals['_CHATTURN']._serialized_start=764
-  _globals['_CHATTURN']._serialized_end=902
-  _globals['_CHATTURN_ROLE']._serialized_start=841
-  _globals['_CHATTURN_ROLE']._serialized_end=902
-  _globals['_TEXTCHUNK']._serialized_start=904
-  _globals['_TEXTCHUNK']._serialized_end=975
-  _globals['_EMBEDREQUEST']._serialized_start=977
-  _globals['_EMBEDREQUEST']._serialized_end=1054
-  _globals['_EMBEDREPLY']._serialized_start=1056
-  _globals['_EMBEDREPLY']._serialized_end=1176
-  _globals['_VECTOR']._serialized_start=1178
-  _globals['_VECTOR']._serialized_end=1202
-  _globals['_TIMING']._serialized_start=1204
-  _globals['_TIMING']._serialized_end=1252
-  _globals['_HEALTHREQUEST']._serialized_start=1254
-  _globals['_HEALTHREQUEST']._serialized_end=1269
-  _globals['_HEALTHREPLY']._serialized_start=1271
-  _globals['_HEALTHREPLY']._serialized_end=1350
-  _globals['_MODELHEALTH']._serialized_start=1352
-  _globals['_MODELHEALTH']._serialized_end=1449
-  _globals['_INFERENCE']._serialized_start=1556
-  _globals['_INFERENCE']._serialized_end=1996
+  _globals['_SYNTHESISEREQUEST']._serialized_end=538
+  _globals['_AUDIOCHUNK']._serialized_start=540
+  _globals['_AUDIOCHUNK']._serialized_end=644
+  _globals['_GENERATEREQUEST']._serialized_start=647
+  _globals['_GENERATEREQUEST']._serialized_end=816
+  _globals['_CHATTURN']._serialized_start=819
+  _globals['_CHATTURN']._serialized_end=957
+  _globals['_CHATTURN_ROLE']._serialized_start=896
+  _globals['_CHATTURN_ROLE']._serialized_end=957
+  _globals['_TEXTCHUNK']._serialized_start=959
+  _globals['_TEXTCHUNK']._serialized_end=1030
+  _globals['_EMBEDREQUEST']._serialized_start=1032
+  _globals['_EMBEDREQUEST']._serialized_end=1109
+  _globals['_EMBEDREPLY']._serialized_start=1111
+  _globals['_EMBEDREPLY']._serialized_end=1231
+  _globals['_VECTOR']._serialized_start=1233
+  _globals['_VECTOR']._serialized_end=1257
+  _globals['_TIMING']._serialized_start=1259
+  _globals['_TIMING']._serialized_end=1307
+  _globals['_HEALTHREQUEST']._serialized_start=1309
+  _globals['_HEALTHREQUEST']._serialized_end=1324
+  _globals['_HEALTHREPLY']._serialized_start=1326
+  _globals['_HEALTHREPLY']._serialized_end=1405
+  _globals['_MODELHEALTH']._serialized_start=1407
+  _globals['_MODELHEALTH']._serialized_end=1504
+  _globals['_INFERENCE']._serialized_start=1611
+  _globals['_INFERENCE']._serialized_end=2051
 # @@protoc_insertion_point(module_scope)

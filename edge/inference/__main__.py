@@ -1,6 +1,7 @@
 """`python -m edge.inference --config inference.toml`: load the models, serve until told to stop.
 
-Start order: settings, models (verified, loaded, warmed), socket. A socket that can be connected to means ready.
+Start order: settings, models (verified, loaded, warmed), socket, door for siblings. A socket that can be connected to
+means ready.
 SIGTERM: refuse new work, let running work end within GRACE_S, close. systemd is told of a model whose thread is stuck
 as of a loop that hangs: by no sign of life.
 """
@@ -20,10 +21,11 @@ import uvloop
 from contract import inference_pb2_grpc as pb_grpc
 from contract.errors import BoroughError
 from edge.exit_status import exit_status
-from edge.inference.metrics import queue_registry
+from edge.inference.metrics import DoorCounts, queue_registry
 from edge.inference.models import Models, load_models
-from edge.inference.service import MAX_MESSAGE_BYTES, InferenceService
+from edge.inference.service import MAX_MESSAGE_BYTES, SIBLING_RANKS, InferenceService
 from edge.inference.settings import InferenceSettings, MetricsSettings
+from edge.inference.sibling_door import sibling_server
 from edge.observability.serving import serving_metrics
 from edge.observability.supervision import Supervision
 from edge.settings_file import load_settings
@@ -58,19 +60,24 @@ async def serve(settings: InferenceSettings) -> None:
             options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
         )
         pb_grpc.add_InferenceServicer_to_server(InferenceService(models, time.monotonic), server)
+        counts = DoorCounts()
         settings.socket.parent.mkdir(parents=True, exist_ok=True)
         # A killed service leaves its socket behind; gRPC refuses to bind over it.
         settings.socket.unlink(missing_ok=True)
         server.add_insecure_port(f"unix:{settings.socket.absolute()}")
         await server.start()
+        servers = [server]
+        if settings.siblings is not None:
+            service = InferenceService(models, time.monotonic, SIBLING_RANKS)
+            servers.append(await stack.enter_async_context(sibling_server(settings.siblings, service, counts)))
         if settings.metrics is not None:
-            await stack.enter_async_context(_metrics_of(models, settings.metrics))
+            await stack.enter_async_context(_metrics_of(models, settings.metrics, counts))
         log.info("inference_ready", socket=str(settings.socket), seconds=round(time.monotonic() - started_s, 2))
         supervision.ready()
         await stopped.wait()
         supervision.stopping("ends running work")
         log.info("inference_stopping")
-        await server.stop(GRACE_S)
+        await asyncio.gather(*(each.stop(GRACE_S) for each in servers))
 
 
 def _status(loaded: list[Models]) -> str:
@@ -83,8 +90,8 @@ def _is_stuck(loaded: list[Models]) -> bool:
     return any(gate.longest_running_s() > STUCK_AFTER_S for gate in gates)
 
 
-def _metrics_of(models: Models, settings: MetricsSettings) -> AbstractAsyncContextManager[int]:
-    registry = queue_registry(lambda: [(str(kind), name, gate.health()) for kind, name, gate in models.gates()])
+def _metrics_of(models: Models, settings: MetricsSettings, counts: DoorCounts) -> AbstractAsyncContextManager[int]:
+    registry = queue_registry(lambda: [(str(kind), name, gate.health()) for kind, name, gate in models.gates()], counts)
     return serving_metrics(registry, settings.host, settings.port)
 
 

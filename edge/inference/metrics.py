@@ -4,6 +4,7 @@ Queue and wait grow before callers hear anything: they are the leading indicator
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,6 +16,34 @@ LABELS = ("kind", "model")
 
 # Kind and name of a model, and the load of its gate.
 ModelLoad = tuple[str, str, GateHealth]
+
+
+@dataclass(slots=True)
+class DoorCounts:
+    """Requests of siblings since the start: by node, and those of nobody that was let in."""
+
+    served: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+
+
+class DoorCollector(Collector):
+    """Shows what siblings asked of this node."""
+
+    def __init__(self, counts: DoorCounts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """Also where siblings are not served."""
+        served = CounterMetricFamily(
+            "borough_inference_sibling_requests", "Requests of other nodes' call workers", labels=("node",)
+        )
+        for node, count in self._counts.served.items():
+            served.add_metric((node,), count)
+        refused = CounterMetricFamily(
+            "borough_inference_sibling_refusals", "Requests of those who are no call workers of siblings"
+        )
+        refused.add_metric((), self._counts.refused)
+        yield from (served, refused)
 
 
 class QueueCollector(Collector):
@@ -44,10 +73,11 @@ class QueueCollector(Collector):
         yield from (queued, running, waited, work)
 
 
-def queue_registry(loads: Callable[[], Iterable[ModelLoad]]) -> CollectorRegistry:
+def queue_registry(loads: Callable[[], Iterable[ModelLoad]], siblings: DoorCounts | None = None) -> CollectorRegistry:
     """A registry of its own, as every process of ours has."""
     registry = CollectorRegistry()
     registry.register(QueueCollector(loads))
+    registry.register(DoorCollector(siblings or DoorCounts()))
     return registry
 
 

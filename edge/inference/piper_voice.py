@@ -53,6 +53,11 @@ def clauses_of(text: str) -> list[str]:
     return clauses
 
 
+def clause_count(text: str) -> int:
+    """How many clauses a voice makes of a text."""
+    return len(clauses_of(spoken(text)))
+
+
 def trim(samples: Samples, rate_hz: int, *, tail_s: float) -> Samples:
     """Cut silence off both ends, keeping LEAD_S before the sound and `tail_s` after it (silence is added if short)."""
     loudness = np.abs(samples)
@@ -109,12 +114,12 @@ class Voice:
         raw = self._raw(_CALIBRATION)
         self._gain = 10 ** (TARGET_DBFS / 20) / max(active_rms(raw, self._rate_hz), 1e-4)
 
-    def synthesize(self, text: str, cancelled: Event) -> Iterator[bytes]:
+    def synthesize(self, text: str, cancelled: Event, *, first_clause: int = 0) -> Iterator[bytes]:
         """Yield int16 PCM at 16 kHz, a clause at a time; stops when `cancelled`. Raises NoAudioError."""
         clauses = clauses_of(spoken(text))
-        if not clauses:
-            raise NoAudioError(f"there is nothing to say in {text!r}")
-        for index, clause in enumerate(clauses):
+        if not clauses[first_clause:]:
+            raise NoAudioError(f"there is nothing to say in {text!r} from clause {first_clause}")
+        for index, clause in enumerate(clauses[first_clause:], first_clause):
             if cancelled.is_set():
                 return
             is_last = index == len(clauses) - 1

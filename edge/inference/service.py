@@ -1,6 +1,6 @@
 """The gRPC service: turns messages into work for the gates, and errors into status codes, once, here."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import NoReturn, Protocol
 
@@ -9,16 +9,17 @@ import structlog
 
 from contract import inference_pb2 as pb
 from contract import inference_pb2_grpc as pb_grpc
-from edge.call.ports import Priority, Purpose
 from edge.inference.errors import (
     InferenceError,
     InvalidWorkError,
     QueueOverflowError,
     WorkExpiredError,
 )
-from edge.inference.gate import Turn
+from edge.inference.fair_queue import Rank
+from edge.inference.gate import Claim, Turn
 from edge.inference.llama_generator import ChatTurn, GenerationOrder
 from edge.inference.models import Models
+from edge.inference.piper_voice import clause_count
 from edge.inference.recognition import SAMPLE_RATE_HZ, RecognitionOrder, recognise, samples_of
 
 # One utterance: Whisper hears 30 s at most.
@@ -30,12 +31,21 @@ DEFAULT_TOKENS = 128
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 # Who sends no budget gets this: no answer on the telephone is of use later.
 DEFAULT_BUDGET_S = 5.0
-# How a model's time is shared: rough costs, one unit per model (seconds of audio, characters, tokens, texts).
-_PRIORITIES = {
-    pb.PRIORITY_LIVE: Priority.LIVE,
-    pb.PRIORITY_SPECULATIVE: Priority.SPECULATIVE,
-    pb.PRIORITY_SHADOW: Priority.SHADOW,
+# How urgent what a worker of this node asks for is, and what one of a sibling's. Who says nothing waits on the line.
+Ranks = Mapping[int, Rank]
+OWN_RANKS: Ranks = {
+    pb.PRIORITY_UNSPECIFIED: Rank.LIVE,
+    pb.PRIORITY_LIVE: Rank.LIVE,
+    pb.PRIORITY_SPECULATIVE: Rank.SPECULATIVE,
+    pb.PRIORITY_SHADOW: Rank.SHADOW,
 }
+SIBLING_RANKS: Ranks = {
+    pb.PRIORITY_UNSPECIFIED: Rank.SIBLING_LIVE,
+    pb.PRIORITY_LIVE: Rank.SIBLING_LIVE,
+    pb.PRIORITY_SPECULATIVE: Rank.SIBLING_SPECULATIVE,
+    pb.PRIORITY_SHADOW: Rank.SHADOW,
+}
+# How a model's time is shared: rough costs, one unit per model (seconds of audio, characters, tokens, texts).
 _ROLES = {pb.ChatTurn.ROLE_CALLER: "user", pb.ChatTurn.ROLE_AGENT: "assistant"}
 _STATUS = {
     QueueOverflowError.code: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -56,25 +66,24 @@ class Context(Protocol):
 log = structlog.get_logger()
 
 
-def _purpose(context: pb.Context) -> Purpose:
-    return Purpose(
-        tenant=context.tenant,
-        call_id=context.call_id,
-        priority=_PRIORITIES.get(context.priority, Priority.LIVE),
-        budget_s=context.budget_ms / 1000 or DEFAULT_BUDGET_S,
-    )
-
-
 def _microseconds(seconds: float) -> int:
     return int(seconds * 1e6)
 
 
 class InferenceService(pb_grpc.InferenceServicer):
-    """One per process. `clock` is monotonic seconds."""
+    """One per server of a process. `clock` is monotonic seconds."""
 
-    def __init__(self, models: Models, clock: Callable[[], float]) -> None:
+    def __init__(self, models: Models, clock: Callable[[], float], ranks: Ranks = OWN_RANKS) -> None:
         self._models = models
         self._clock = clock
+        self._ranks = ranks
+
+    def _claim(self, context: pb.Context) -> Claim:
+        return Claim(
+            tenant=context.tenant,
+            rank=self._ranks.get(context.priority, self._ranks[pb.PRIORITY_LIVE]),
+            budget_s=context.budget_ms / 1000 or DEFAULT_BUDGET_S,
+        )
 
     def _timing(self, turn: Turn, started_s: float) -> pb.Timing:
         computed_s = self._clock() - started_s - turn.queued_s
@@ -92,7 +101,7 @@ class InferenceService(pb_grpc.InferenceServicer):
             hints = tuple(request.hints)
             started_s = self._clock()
             found, turn = await model.gate.run(
-                _purpose(request.context),
+                self._claim(request.context),
                 len(samples) / SAMPLE_RATE_HZ + 1.0,
                 lambda turn: recognise(
                     model.engine,
@@ -113,18 +122,20 @@ class InferenceService(pb_grpc.InferenceServicer):
             if not request.text.strip() or len(request.text) > MAX_TEXT_CHARS:
                 raise InvalidWorkError(f"{len(request.text)} characters are no text of 1 to {MAX_TEXT_CHARS}")
             model = self._models.voice(request.voice)
+            clauses = clause_count(request.text)
 
             def work(turn: Turn, emit: Callable[[bytes], None]) -> None:
-                for pcm in model.voice.synthesize(request.text, turn.cancelled):
+                for pcm in model.voice.synthesize(request.text, turn.cancelled, first_clause=request.first_clause):
                     emit(pcm)
 
             started_s = self._clock()
-            is_first = True
-            stream = model.gate.stream(_purpose(request.context), float(len(request.text)), work)
+            clause = request.first_clause
+            stream = model.gate.stream(self._claim(request.context), float(len(request.text)), work)
             async with aclosing(stream):
                 async for pcm, turn in stream:
-                    yield pb.AudioChunk(pcm=pcm, timing=self._timing(turn, started_s) if is_first else None)
-                    is_first = False
+                    timing = self._timing(turn, started_s) if clause == request.first_clause else None
+                    yield pb.AudioChunk(pcm=pcm, timing=timing, clause=clause, clauses=clauses)
+                    clause += 1
 
     async def Generate(  # noqa: N802 - named by the contract
         self, request: pb.GenerateRequest, context: Context
@@ -148,7 +159,7 @@ class InferenceService(pb_grpc.InferenceServicer):
 
             started_s = self._clock()
             is_first = True
-            stream = model.gate.stream(_purpose(request.context), float(max_tokens), work)
+            stream = model.gate.stream(self._claim(request.context), float(max_tokens), work)
             async with aclosing(stream):
                 async for text, turn in stream:
                     yield pb.TextChunk(text=text, timing=self._timing(turn, started_s) if is_first else None)
@@ -166,7 +177,7 @@ class InferenceService(pb_grpc.InferenceServicer):
                 raise InvalidWorkError(f"{len(texts)} texts are not 1 to {MAX_TEXTS}")
             started_s = self._clock()
             vectors, turn = await model.gate.run(
-                _purpose(request.context), float(len(texts)), lambda _: model.encoder.embed(texts)
+                self._claim(request.context), float(len(texts)), lambda _: model.encoder.embed(texts)
             )
             return pb.EmbedReply(
                 vectors=[pb.Vector(values=vector.tolist()) for vector in vectors],

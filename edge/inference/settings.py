@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from contract.names import NODE_PATTERN, REGION_PATTERN
 from edge.settings_file import Section
 
 # sun_path of unix(7) has 108 bytes with the closing zero.
@@ -61,6 +62,24 @@ class MetricsSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)]
 
 
+class SiblingsSettings(Section):
+    """Where call workers of the region's other nodes may ask, when their own inference is gone or slow.
+
+    `certificate` is the node's own in the role `inference`; `roster` says whose call workers are let in, and is read
+    again whenever it was replaced.
+    """
+
+    host: str
+    port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
+    region: str = Field(pattern=f"^{REGION_PATTERN}$")
+    node: str = Field(pattern=f"^{NODE_PATTERN}$")
+    authority: Path
+    certificate: Path
+    key: Path
+    roster: Path
+    requests_at_once: Annotated[int, Field(ge=1, le=1_000)] = 16
+
+
 class InferenceSettings(Section):
     """The first recogniser that knows a request's language serves it; the first voice is the default.
 
@@ -74,6 +93,7 @@ class InferenceSettings(Section):
     llm: LlmSettings | None = None
     embedding: EmbeddingSettings | None = None
     metrics: MetricsSettings | None = None
+    siblings: SiblingsSettings | None = None
     tenant_weights: dict[str, Annotated[float, Field(gt=0, le=1_000)]] = Field(default_factory=dict)
 
     @field_validator("socket")

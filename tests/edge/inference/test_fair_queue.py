@@ -7,17 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.call.ports import Priority
-from edge.inference.fair_queue import PATIENCE, FairQueue, Ticket
+from edge.inference.fair_queue import ORDER, PATIENCE, FairQueue, Rank, Ticket
 
 _numbers = itertools.count()
 FOREVER_S = 1e9
 
 
-def _ticket(
-    tenant: str = "a", priority: Priority = Priority.LIVE, *, cost: float = 1.0, deadline_s: float = FOREVER_S
-) -> Ticket:
-    return Ticket(number=next(_numbers), tenant=tenant, priority=priority, cost=cost, deadline_s=deadline_s)
+def _ticket(tenant: str = "a", rank: Rank = Rank.LIVE, *, cost: float = 1.0, deadline_s: float = FOREVER_S) -> Ticket:
+    return Ticket(number=next(_numbers), tenant=tenant, rank=rank, cost=cost, deadline_s=deadline_s)
 
 
 def _drain(line: FairQueue, count: int = 10_000) -> list[Ticket]:
@@ -61,30 +58,31 @@ def test_backlogged_tenants_get_work_in_proportion_to_their_weights(
         assert max(shares) - min(shares) <= allowed + 1e-6
 
 
-@given(st.lists(st.sampled_from(list(Priority)), min_size=1, max_size=80))
-def test_live_goes_first_and_nobody_starves(priorities: list[Priority]) -> None:
-    """Out of order work happens only once PATIENCE dispatches have passed the lower priority over."""
-    line = FairQueue(capacity=1000, weights={})
-    for priority in priorities:
-        line.push(_ticket(priority=priority))
-    served = [ticket.priority for ticket in _drain(line)]
-    assert Counter(served) == Counter(priorities)
-    for lower in (Priority.SPECULATIVE, Priority.SHADOW):
-        if lower in priorities:
-            assert served.index(lower) <= 2 * (PATIENCE + 1)
-    lives = priorities.count(Priority.LIVE)
-    assert served[: min(lives, PATIENCE)] == [Priority.LIVE] * min(lives, PATIENCE)
+@given(st.lists(st.sampled_from(list(Rank)), min_size=1, max_size=80))
+def test_live_goes_first_and_nobody_starves(ranks: list[Rank]) -> None:
+    """Out of order work happens only once PATIENCE dispatches have passed the lower rank over, once in PATIENCE + 1."""
+    line = FairQueue(capacity=1000, weights={}, sibling_capacity=1000)
+    for rank in ranks:
+        line.push(_ticket(rank=rank))
+    served = [ticket.rank for ticket in _drain(line)]
+    assert Counter(served) == Counter(ranks)
+    for lower in ORDER[1:]:
+        if lower in ranks:
+            assert served.index(lower) <= 4 * (PATIENCE + 1)
+    lives = ranks.count(Rank.LIVE)
+    for start in range(0, lives, PATIENCE):
+        assert served[start : start + PATIENCE + 1].count(Rank.LIVE) >= min(PATIENCE, lives - start)
 
 
 def test_a_full_queue_drops_the_lowest_priority_for_live_work() -> None:
     """LIVE evicts SHADOW first, then SPECULATIVE; never the other way round."""
     line = FairQueue(capacity=2, weights={})
-    speculative, shadow = _ticket(priority=Priority.SPECULATIVE), _ticket(priority=Priority.SHADOW)
+    speculative, shadow = _ticket(rank=Rank.SPECULATIVE), _ticket(rank=Rank.SHADOW)
     line.push(speculative)
     line.push(shadow)
     assert line.push(_ticket()) is shadow
     assert line.push(_ticket()) is speculative
-    late = _ticket(priority=Priority.SPECULATIVE)
+    late = _ticket(rank=Rank.SPECULATIVE)
     assert line.push(late) is late
 
 
@@ -126,15 +124,16 @@ def test_withdrawn_work_costs_its_tenant_nothing() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(list(Priority)), st.booleans()), max_size=120),
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(list(Rank)), st.booleans()), max_size=120),
     st.integers(1, 10),
+    st.integers(0, 4),
 )
-def test_every_ticket_leaves_exactly_once(arrivals: list[tuple[str, Priority, bool]], capacity: int) -> None:
+def test_every_ticket_leaves_exactly_once(arrivals: list[tuple[str, Rank, bool]], capacity: int, siblings: int) -> None:
     """Served, turned away or still waiting: nothing is lost, nothing comes twice, the queue never exceeds its size."""
-    line = FairQueue(capacity=capacity, weights={"a": 3.0})
+    line = FairQueue(capacity=capacity, weights={"a": 3.0}, sibling_capacity=siblings)
     pushed, left = [], []
-    for tenant, priority, pops in arrivals:
-        ticket = _ticket(tenant, priority)
+    for tenant, rank, pops in arrivals:
+        ticket = _ticket(tenant, rank)
         pushed.append(ticket)
         if (evicted := line.push(ticket)) is not None:
             left.append(evicted)
@@ -150,11 +149,30 @@ def test_an_empty_queue_gives_nothing() -> None:
     assert FairQueue(capacity=1, weights={}).pop(0.0).ticket is None
 
 
-@pytest.mark.parametrize("priority", list(Priority))
-def test_tickets_of_one_tenant_keep_their_order(priority: Priority) -> None:
-    """First come, first served within a tenant and priority."""
-    line = FairQueue(capacity=50, weights={})
-    tickets = [_ticket(priority=priority) for _ in range(20)]
+@pytest.mark.parametrize("rank", list(Rank))
+def test_tickets_of_one_tenant_keep_their_order(rank: Rank) -> None:
+    """First come, first served within a tenant and rank."""
+    line = FairQueue(capacity=50, weights={}, sibling_capacity=50)
+    tickets = [_ticket(rank=rank) for _ in range(20)]
     for ticket in tickets:
         line.push(ticket)
     assert _drain(line) == tickets
+
+
+def test_what_siblings_ask_for_comes_right_behind_what_is_as_urgent_here() -> None:
+    """A sibling's waiting caller goes before our speculation, and after our own caller."""
+    line = FairQueue(capacity=50, weights={}, sibling_capacity=50)
+    for rank in reversed(ORDER):
+        line.push(_ticket(rank=rank))
+    assert [ticket.rank for ticket in _drain(line)] == list(ORDER)
+
+
+def test_siblings_wait_while_they_have_their_share() -> None:
+    """Only what is our own is handed out then; the rest stays in line."""
+    line = FairQueue(capacity=50, weights={}, sibling_capacity=50)
+    theirs, own = _ticket(rank=Rank.SIBLING_LIVE), _ticket(rank=Rank.SHADOW)
+    line.push(theirs)
+    line.push(own)
+    assert line.pop(0.0, may_be_siblings=False).ticket is own
+    assert line.pop(0.0, may_be_siblings=False).ticket is None
+    assert line.pop(0.0).ticket is theirs

@@ -7,13 +7,13 @@ from threading import Event
 
 import pytest
 
-from edge.call.ports import Priority, Purpose
 from edge.inference.errors import QueueOverflowError, WorkExpiredError
-from edge.inference.gate import Gate, Turn
+from edge.inference.fair_queue import Rank
+from edge.inference.gate import Claim, Gate, Turn
 
 
-def _purpose(tenant: str = "a", *, priority: Priority = Priority.LIVE, budget_s: float = 10.0) -> Purpose:
-    return Purpose(tenant=tenant, call_id="c", priority=priority, budget_s=budget_s)
+def _claim(tenant: str = "a", *, rank: Rank = Rank.LIVE, budget_s: float = 10.0) -> Claim:
+    return Claim(tenant=tenant, rank=rank, budget_s=budget_s)
 
 
 def _gate(*, concurrency: int = 1, capacity: int = 10) -> Gate:
@@ -40,7 +40,7 @@ async def test_no_more_than_the_allowed_number_runs_at_once() -> None:
 
     async with _gate(concurrency=2) as gate, asyncio.TaskGroup() as group:
         for _ in range(8):
-            group.create_task(gate.run(_purpose(), 1.0, work))
+            group.create_task(gate.run(_claim(), 1.0, work))
     assert most == 2
     assert gate.health().running == 0
     assert gate.health().started == 8
@@ -50,11 +50,11 @@ async def test_work_that_cannot_begin_in_time_is_refused_on_time() -> None:
     """While the only thread is busy, a request with a budget of 50 ms fails after 50 ms, not after the work."""
     release = Event()
     async with _gate() as gate, asyncio.TaskGroup() as group:
-        group.create_task(gate.run(_purpose(), 1.0, lambda _: release.wait(10)))
+        group.create_task(gate.run(_claim(), 1.0, lambda _: release.wait(10)))
         await _until(gate, running=1, queued=0)
         started_s = time.monotonic()
         with pytest.raises(WorkExpiredError):
-            await gate.run(_purpose(budget_s=0.05), 1.0, lambda _: None)
+            await gate.run(_claim(budget_s=0.05), 1.0, lambda _: None)
         assert time.monotonic() - started_s < 1.0
         assert gate.health().queued == 0
         assert gate.health().expired == 1
@@ -66,10 +66,10 @@ async def test_a_full_queue_refuses() -> None:
     release = Event()
     async with _gate(capacity=1) as gate, asyncio.TaskGroup() as group:
         for _ in range(2):
-            group.create_task(gate.run(_purpose(), 1.0, lambda _: release.wait(10)))
+            group.create_task(gate.run(_claim(), 1.0, lambda _: release.wait(10)))
         await _until(gate, running=1, queued=1)
         with pytest.raises(QueueOverflowError):
-            await gate.run(_purpose(), 1.0, lambda _: None)
+            await gate.run(_claim(), 1.0, lambda _: None)
         release.set()
 
 
@@ -77,9 +77,9 @@ async def test_cancelling_a_waiter_frees_its_place() -> None:
     """A cancelled request leaves the queue and never runs."""
     release, ran = Event(), []
     async with _gate() as gate, asyncio.TaskGroup() as group:
-        group.create_task(gate.run(_purpose(), 1.0, lambda _: release.wait(10)))
+        group.create_task(gate.run(_claim(), 1.0, lambda _: release.wait(10)))
         await _until(gate, running=1, queued=0)
-        waiting = group.create_task(gate.run(_purpose(), 1.0, lambda _: ran.append(1)))
+        waiting = group.create_task(gate.run(_claim(), 1.0, lambda _: ran.append(1)))
         await _until(gate, running=1, queued=1)
         waiting.cancel()
         await _until(gate, running=1, queued=0)
@@ -97,10 +97,10 @@ async def test_cancelling_running_work_tells_its_thread_and_keeps_the_slot_until
         seen.append("returned")
 
     async with _gate() as gate, asyncio.TaskGroup() as group:
-        running = group.create_task(gate.run(_purpose(), 1.0, work))
+        running = group.create_task(gate.run(_claim(), 1.0, work))
         await _until(gate, running=1, queued=0)
         running.cancel()
-        await gate.run(_purpose(), 1.0, lambda _: seen.append("next"))
+        await gate.run(_claim(), 1.0, lambda _: seen.append("next"))
     assert seen == ["returned", "next"]
 
 
@@ -112,8 +112,8 @@ async def test_an_error_of_the_work_reaches_its_waiter_and_frees_the_slot() -> N
 
     async with _gate() as gate:
         with pytest.raises(ValueError, match="broken"):
-            await gate.run(_purpose(), 1.0, fail)
-        result, _ = await gate.run(_purpose(), 1.0, lambda _: 7)
+            await gate.run(_claim(), 1.0, fail)
+        result, _ = await gate.run(_claim(), 1.0, lambda _: 7)
         assert result == 7
 
 
@@ -130,7 +130,7 @@ async def test_stream_hands_out_pieces_while_the_work_goes_on() -> None:
     seen = []
     async with _gate() as gate:
         with pytest.raises(ValueError, match="end"):  # noqa: PT012 - the loop is what raises
-            async for piece, _ in gate.stream(_purpose(), 1.0, work):
+            async for piece, _ in gate.stream(_claim(), 1.0, work):
                 seen.append(piece)
                 go_on.set()
     assert seen == ["first", "second"]
@@ -144,7 +144,7 @@ async def test_closing_a_stream_cancels_its_work() -> None:
         assert turn.cancelled.wait(10)
 
     async with _gate() as gate:
-        stream = gate.stream(_purpose(), 1.0, work)
+        stream = gate.stream(_claim(), 1.0, work)
         assert (await anext(stream))[0] == 1
         await stream.aclose()
         await _until(gate, running=0, queued=0)
@@ -156,11 +156,11 @@ async def test_a_noisy_tenant_hardly_delays_a_quiet_one() -> None:
     order: list[str] = []
     async with _gate(capacity=100) as gate, asyncio.TaskGroup() as group:
         release = Event()
-        group.create_task(gate.run(_purpose("noisy"), 1.0, lambda _: release.wait(10)))
+        group.create_task(gate.run(_claim("noisy"), 1.0, lambda _: release.wait(10)))
         for _ in range(50):
-            group.create_task(gate.run(_purpose("noisy"), 1.0, lambda _: order.append("noisy")))
+            group.create_task(gate.run(_claim("noisy"), 1.0, lambda _: order.append("noisy")))
         await _until(gate, running=1, queued=50)
-        quiet = group.create_task(gate.run(_purpose("quiet"), 1.0, lambda _: order.append("quiet")))
+        quiet = group.create_task(gate.run(_claim("quiet"), 1.0, lambda _: order.append("quiet")))
         await _until(gate, running=1, queued=51)
         release.set()
         await quiet
@@ -172,11 +172,55 @@ async def test_how_long_the_oldest_work_runs_is_known() -> None:
     release = Event()
     async with _gate(concurrency=2) as gate, asyncio.TaskGroup() as group:
         assert gate.longest_running_s() == 0.0
-        group.create_task(gate.run(_purpose(), 1.0, lambda _: release.wait(10)))
+        group.create_task(gate.run(_claim(), 1.0, lambda _: release.wait(10)))
         await _until(gate, running=1, queued=0)
         await asyncio.sleep(0.05)
-        await gate.run(_purpose(), 1.0, lambda _: None)
+        await gate.run(_claim(), 1.0, lambda _: None)
         assert gate.longest_running_s() >= 0.05
         release.set()
         await _until(gate, running=0, queued=0)
         assert gate.longest_running_s() == 0.0
+
+
+async def test_siblings_never_have_more_than_half_of_the_threads() -> None:
+    """With both threads free, one piece of work of siblings runs; the other thread waits for this node's callers."""
+    release = Event()
+    async with _gate(concurrency=2, capacity=40) as gate, asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(gate.run(_claim(rank=Rank.SIBLING_LIVE), 1.0, lambda _: release.wait(10)))
+        await _until(gate, running=1, queued=2)
+        group.create_task(gate.run(_claim(rank=Rank.SHADOW), 1.0, lambda _: release.wait(10)))
+        await _until(gate, running=2, queued=2)
+        release.set()
+    assert gate.health().running == 0
+    assert gate.health().started == 4
+
+
+async def test_siblings_never_have_more_than_a_quarter_of_the_places() -> None:
+    """A node whose inference is gone cannot fill the queue of those that help it."""
+    release = Event()
+    async with _gate(capacity=8) as gate, asyncio.TaskGroup() as group:
+        group.create_task(gate.run(_claim(), 1.0, lambda _: release.wait(10)))
+        for _ in range(2):
+            group.create_task(gate.run(_claim(rank=Rank.SIBLING_LIVE), 1.0, lambda _: None))
+        await _until(gate, running=1, queued=2)
+        with pytest.raises(QueueOverflowError):
+            await gate.run(_claim(rank=Rank.SIBLING_SPECULATIVE), 1.0, lambda _: None)
+        own = group.create_task(gate.run(_claim(rank=Rank.SHADOW), 1.0, lambda _: None))
+        await _until(gate, running=1, queued=3)
+        release.set()
+        await own
+
+
+async def test_a_withdrawn_turn_of_a_sibling_is_free_again() -> None:
+    """Cancelling in the moment of the grant does not use up the siblings' share for ever."""
+    release = Event()
+    async with _gate() as gate, asyncio.TaskGroup() as group:
+        group.create_task(gate.run(_claim(), 1.0, lambda _: release.wait(10)))
+        given_up = group.create_task(gate.run(_claim(rank=Rank.SIBLING_LIVE), 1.0, lambda _: None))
+        await _until(gate, running=1, queued=1)
+        given_up.cancel()
+        await _until(gate, running=1, queued=0)
+        release.set()
+        async with asyncio.timeout(5):
+            assert (await gate.run(_claim(rank=Rank.SIBLING_LIVE), 1.0, lambda _: 3))[0] == 3
