@@ -37,6 +37,8 @@ GIVEN_LABEL = "BOROUGH"
 GIVEN_BYTES = 16 << 20
 # An emulated processor is thirty times slower than watchdogs and patience with a real one allow.
 PATIENCE = "[Service]\nWatchdogSec=0\nTimeoutStartSec=1200\n"
+# systemd gives up on a console or a disk that udev has not come to within 90 s.
+KERNEL_WORDS = "systemd.default_device_timeout_sec=1200 systemd.default_timeout_start_sec=1200"
 IMPATIENT_UNITS = (
     "borough-first-boot",
     "borough-enrol",
@@ -162,6 +164,7 @@ def _command(scratch: Path, disks: Sequence[Path], given: Given, port: int) -> l
     for name, text in {**patience, **given.credentials}.items():
         encoded = base64.b64encode(text.encode()).decode("ascii")
         command += ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={encoded}"]
+    command += ["-smbios", f"type=11,value=io.systemd.boot.kernel-cmdline-extra={KERNEL_WORDS}"]
     restrict = "off" if given.reaches_host else "on"
     return [*command, "-nic", f"user,model=virtio-net-pci,restrict={restrict},hostfwd=tcp:127.0.0.1:{port}-:22"]
 

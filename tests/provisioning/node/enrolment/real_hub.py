@@ -5,6 +5,8 @@ Places of a machine are moved below a folder in what was rendered; nothing else 
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import sys
 import time
@@ -51,6 +53,7 @@ class RealHub:
     machine: Machine
     enrolment_port: int
     renewal_port: int
+    leaf_port: int
     log: Path
 
     @property
@@ -70,13 +73,21 @@ class RealHub:
         assert result.exit_code == 0, result.output
         return result.stdout
 
+    async def reload(self) -> None:
+        """Bring the settings up to date and have nats-server read them, as borough-roster.service does."""
+        await self.render()
+        path = self.machine.at(RENDERED) / "nats.conf"
+        (_settings(self.machine) / path.name).write_text(_text_here(self.machine, path, {}))
+        pid = (self.machine.root / "run/borough-nats/nats-server.pid").read_text()
+        os.kill(int(pid), signal.SIGHUP)
+
     def nats_conf(self) -> str:
         return (self.machine.at(RENDERED) / "nats.conf").read_text()
 
 
 @asynccontextmanager
-async def real_hub(root: Path) -> AsyncIterator[RealHub]:
-    """Run a hub inside the block, which knows the region in-south."""
+async def real_hub(root: Path, addresses: Sequence[str] = ()) -> AsyncIterator[RealHub]:
+    """Run a hub inside the block, which knows the region in-south; it is reached at loopback and these addresses."""
     machine, ports = Machine(root), _free_ports(8)
     client, leaf, monitor, admin, enrolment, renewal, metrics, authority_metrics = ports
     machine.at(DESCRIPTION).parent.mkdir(parents=True)
@@ -86,11 +97,12 @@ async def real_hub(root: Path) -> AsyncIterator[RealHub]:
         f'[admin]\nhost = "127.0.0.1"\nport = {admin}\n'
         f'[enrolment]\nhost = "127.0.0.1"\nport = {enrolment}\nrenewal_port = {renewal}\n'
     )
-    for command in ("init-hub", "render"):
-        result = await run("node", command, "--root", str(root))
+    reached_at = [word for address in addresses for word in ("--address", address)]
+    for command in (["init-hub", *reached_at], ["render"]):
+        result = await run("node", *command, "--root", str(root))
         assert result.exit_code == 0, result.output
     settings = _moved(machine, {9104: metrics, 9105: authority_metrics})
-    hub = RealHub(machine=machine, enrolment_port=enrolment, renewal_port=renewal, log=root / "log")
+    hub = RealHub(machine=machine, enrolment_port=enrolment, renewal_port=renewal, leaf_port=leaf, log=root / "log")
     processes: list[asyncio.subprocess.Process] = []
     try:
         python = (sys.executable, "-m")
@@ -114,7 +126,7 @@ async def real_hub(root: Path) -> AsyncIterator[RealHub]:
 
 def _moved(machine: Machine, ports: dict[int, int]) -> Path:
     """What was rendered, with credentials and folders where this test has them."""
-    credentials, folder = machine.root / "credentials", machine.root / "settings"
+    credentials, folder = _credentials(machine), _settings(machine)
     credentials.mkdir()
     folder.mkdir()
     identity, store = IdentityFolder(machine.at(IDENTITY)), machine.at(IDENTITY_STORE)
@@ -128,19 +140,31 @@ def _moved(machine: Machine, ports: dict[int, int]) -> Path:
         (machine.root / place).mkdir(parents=True)
     (machine.root / "run/borough-authority").mkdir()
     for path in (machine.at(RENDERED) / name for name in ("nats.conf", "hub.toml", "authority.toml")):
-        text = path.read_text().partition("[replication]")[0]
-        for unit in ("nats", "controlplane"):
-            text = text.replace(f"/run/credentials/borough-{unit}.service", str(credentials))
-        for place in ("/var/lib/borough", "/var/log/borough", "/run/borough"):
-            text = text.replace(f'"{place}', f'"{machine.root}{place}')
-        for fixed, free in ports.items():
-            text = text.replace(f"port = {fixed}", f"port = {free}")
-        if "[replication]" in path.read_text() and "[enrolment]" not in text:
-            text += "[enrolment]" + path.read_text().partition("[enrolment]")[2].replace(
-                '"/run/borough', f'"{machine.root}/run/borough'
-            )
-        (folder / path.name).write_text(text)
+        (folder / path.name).write_text(_text_here(machine, path, ports))
     return folder
+
+
+def _text_here(machine: Machine, path: Path, ports: dict[int, int]) -> str:
+    text = path.read_text().partition("[replication]")[0]
+    for unit in ("nats", "controlplane"):
+        text = text.replace(f"/run/credentials/borough-{unit}.service", str(_credentials(machine)))
+    for place in ("/var/lib/borough", "/var/log/borough", "/run/borough"):
+        text = text.replace(f'"{place}', f'"{machine.root}{place}')
+    for fixed, free in ports.items():
+        text = text.replace(f"port = {fixed}", f"port = {free}")
+    if "[replication]" in path.read_text() and "[enrolment]" not in text:
+        text += "[enrolment]" + path.read_text().partition("[enrolment]")[2].replace(
+            '"/run/borough', f'"{machine.root}/run/borough'
+        )
+    return text
+
+
+def _credentials(machine: Machine) -> Path:
+    return machine.root / "credentials"
+
+
+def _settings(machine: Machine) -> Path:
+    return machine.root / "settings"
 
 
 async def _start(hub: RealHub, *argv: str) -> asyncio.subprocess.Process:
