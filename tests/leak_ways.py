@@ -74,9 +74,9 @@ class Stage:
     def context(self, site: str, node: str, role: ServiceRole) -> ssl.SSLContext:
         return self.network.context(ServiceName(site=site, node=node, role=role))
 
-    async def forge(self, lines: bytes, connect: dict[str, object] | None = None) -> None:
+    async def forge(self, lines: bytes, connect: dict[str, object] | None = None, *, stays_s: float = 0.0) -> None:
         """As a leaf node of one's own, with the certificate of the region's link."""
-        await say(self.leaf_port, self.context(HOME, NODE, ServiceRole.LEAF), lines, connect)
+        await say(self.leaf_port, self.context(HOME, NODE, ServiceRole.LEAF), lines, connect, stays_s=stays_s)
 
     async def visit(self, port: int, site: str, node: str, role: ServiceRole, subject: str, payload: bytes) -> None:
         """Connect with any identity to any client port and publish."""
@@ -336,9 +336,7 @@ def _forged_with_header(subject: str, name: str) -> Try:
 async def _beside_the_node(stage: Stage, marker: str) -> None:
     """A link of the node's name and certificate, beside its own, for as long as it takes to say something."""
     lines = message(rollup(ABROAD, FOREIGN_NODE), marker.encode())
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(stage.forge(lines, {"name": NODE, "cluster": "another"}))
-        await asyncio.sleep(BESIDE_S)
+    await stage.forge(lines, {"name": NODE, "cluster": "another"}, stays_s=BESIDE_S)
 
 
 async def _forged_queue(stage: Stage, marker: str) -> None:

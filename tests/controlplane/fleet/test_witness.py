@@ -201,7 +201,7 @@ async def test_links_that_come_again_after_a_restart_of_the_hubs_server_are_no_a
             context = network.context(network.node(REGION).service(ServiceRole.LEAF))
 
             async def is_counted() -> bool:
-                await say(hub.leaf_port, context, b"", {"name": NODE, "cluster": "another"})
+                await say(hub.leaf_port, context, b"", {"name": NODE, "cluster": "another"}, stays_s=TOGETHER_AT_MOST_S)
                 return refused[RefusalKind.IDENTITY] > 0
 
             await eventually(is_counted, within_s=20)
