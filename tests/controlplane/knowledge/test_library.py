@@ -1,8 +1,9 @@
 """From uploaded items to what a node applies: drafts, vectors made once, deltas and snapshots, rollback, crashes."""
 
 import asyncio
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from contract.knowledge_items import Item
 from contract.subjects import knowledge, knowledge_stream, snapshot_bucket
 from controlplane.database import HubDatabase
 from controlplane.knowledge import library as library_module
+from controlplane.knowledge import publishing
 from controlplane.knowledge.errors import (
     KnowledgeItemsError,
     KnowledgeNotFoundError,
@@ -36,6 +38,7 @@ from tests.nats_network import eventually
 
 REGIONS = ("eu-central", "in-south")
 TODAY = datetime.now(UTC).date()
+NO_PATIENCE_S = 0.1
 
 
 class CountingEmbedder:
@@ -80,6 +83,16 @@ async def hub(database: HubDatabase, signer: Signer, nats: Client, tmp_path: Pat
     made = Hub(library=None, embedder=embedder, nats=nats, directory=tmp_path)  # type: ignore[arg-type]
     made.library = KnowledgeLibrary(database, signer, embedder, publisher, lambda _: made.regions)
     return made
+
+
+@contextlib.contextmanager
+def no_patience(hub: Hub) -> Iterator[None]:
+    """While the server is away: nobody answers, and each question would be waited for."""
+    jetstream = hub.library._publisher._jetstream
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jetstream, "_timeout", NO_PATIENCE_S)
+        patch.setattr(publishing, "PUBLISH_WITHIN_S", NO_PATIENCE_S)
+        yield
 
 
 def an_item(number: int, *, price: str = "5", until: date | None = None, since: date | None = None) -> Item:
@@ -354,11 +367,12 @@ async def test_a_crash_between_storing_and_sending_loses_nothing(hub: Hub, nats_
     """What is stored is sent when NATS is back, snapshot and delta, each once."""
     await hub.library.build("shop", upload(*TWENTY), ADA)
     await nats_server.stop()
-    with pytest.raises(KnowledgeNotSentError):
-        await hub.library.publish("shop", ADA)
-    await hub.library.build("shop", upload(an_item(0, price="6"), is_patch=True), ADA)
-    with pytest.raises(KnowledgeNotSentError):
-        await hub.library.publish("shop", ADA)
+    with no_patience(hub):
+        with pytest.raises(KnowledgeNotSentError):
+            await hub.library.publish("shop", ADA)
+        await hub.library.build("shop", upload(an_item(0, price="6"), is_patch=True), ADA)
+        with pytest.raises(KnowledgeNotSentError):
+            await hub.library.publish("shop", ADA)
     await nats_server.start()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(hub.library.run())
@@ -408,14 +422,15 @@ async def test_a_snapshot_that_waits_and_is_not_on_this_disk_is_made_anew(
     await hub.library.build("shop", upload(*TWENTY), ADA)
     await hub.library.build("bank", upload(*TWENTY), ADA)
     await nats_server.stop()
-    with pytest.raises(KnowledgeNotSentError):
-        await hub.library.publish("shop", ADA)
-    shutil.rmtree(hub.directory / "snapshots")
-    with pytest.raises(KnowledgeNotSentError):
-        await hub.library.publish("bank", ADA)
-    await hub.library.build("shop", upload(an_item(0, price="6"), is_patch=True), ADA)
-    with pytest.raises(KnowledgeNotSentError):
-        await hub.library.publish("shop", ADA)
+    with no_patience(hub):
+        with pytest.raises(KnowledgeNotSentError):
+            await hub.library.publish("shop", ADA)
+        shutil.rmtree(hub.directory / "snapshots")
+        with pytest.raises(KnowledgeNotSentError):
+            await hub.library.publish("bank", ADA)
+        await hub.library.build("shop", upload(an_item(0, price="6"), is_patch=True), ADA)
+        with pytest.raises(KnowledgeNotSentError):
+            await hub.library.publish("shop", ADA)
     await hub.library.build("shop", upload(an_item(1, price="0.01"), is_patch=True), ADA)
     await nats_server.start()
     if is_reconciled:
