@@ -1,6 +1,7 @@
 """A whole region for the tests of this folder: real Asterisk, inference and workers, with the checkout's models."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,11 @@ from provisioning.local.background import start_in_background, stop_background
 from provisioning.local.layout import DEFAULT_STATE, StateLayout
 from provisioning.local.machine import MachineOptions
 from provisioning.local.node import sip_is_possible
+from provisioning.local.services import services
 
 DISK_MIB = 1024
+# A node counts its calls every minute; tests wait for what it counted.
+COUNTS_EVERY_S = 2
 SHARED = ("models", "images", "prepared", "vectors", "bench")
 
 
@@ -31,9 +35,19 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with small_disk(root / "nodes"):
         start_in_background(MachineOptions(layout=layout, capacity=4))
         try:
+            _count_often(layout)
             yield read_target(layout)
         finally:
             stop_background(layout)
+
+
+def _count_often(layout: StateLayout) -> None:
+    """Change the settings of every node agent; killed, it comes back with them."""
+    for agent in [service for service in services(layout) if service.name == "sync"]:
+        with (layout.node(agent.place).run / "sync.toml").open("a", encoding="utf-8") as config:
+            config.write(f"[rollups]\nevery_s = {COUNTS_EVERY_S}\n")
+        assert agent.pid is not None
+        os.kill(agent.pid, signal.SIGTERM)
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 import nats.errors
+import pytest
 import structlog
 
 from contract.nats_log import RefusalKind
+from controlplane.fleet import border as border_module
 from controlplane.fleet.border import RECENT_S, BorderWatch, Link, LinkWatch
 from controlplane.metrics import HubMetrics
 from provisioning.identity.names import ServiceRole
@@ -40,7 +42,10 @@ async def _ignore(error: Exception) -> None:
     del error
 
 
-async def test_who_is_refused_at_the_hub_and_links_of_no_region_are_seen(tmp_path: Path) -> None:
+async def test_who_is_refused_at_the_hub_and_links_of_no_region_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(border_module, "LOOK_EVERY_S", 0.2)
     metrics = HubMetrics.create()
     known: Collection[str] = ()
     async with nats_network(tmp_path, {REGION: 1}) as network, asyncio.TaskGroup() as tasks:

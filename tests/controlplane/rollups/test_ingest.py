@@ -158,6 +158,7 @@ async def test_what_is_not_known_yet_is_kept_and_counted_later(
 ) -> None:
     """The hub's documents were restored: a version and its intents are unknown until they are applied again. What names
     nothing of ours under a version that the hub has is erased at once, and what stays unknown after a while."""
+    monkeypatch.setattr(ingest_module, "RETRY_AFTER_S", 0.2)
     await ensure_streams(nats, [])
     registry, names = CollectorRegistry(), Names(intents_known={"hours"}, bundles_lost={17})
     ahead, hostile = some_rollup(3, 2, seq=2, node="in-south-2"), some_rollup(3, 1, seq=3, node="in-south-3")

@@ -13,6 +13,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from edge.replication import service, watch
 from edge.replication.settings import ReplicationSettings
 from edge.settings_file import load_settings
 
@@ -25,6 +26,13 @@ class Server:
 
     url: str
     directory: Path
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New databases and replicas are looked for more often than on a node, where nobody waits for it."""
+    monkeypatch.setattr(service, "DISCOVER_EVERY_S", 0.2)
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.2)
 
 
 @pytest.fixture

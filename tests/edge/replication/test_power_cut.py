@@ -9,8 +9,8 @@ from bench.durability import PowerCuts
 
 @pytest.mark.slow
 async def test_nothing_acknowledged_is_lost_on_disk_and_at_most_a_second_in_the_replica(tmp_path: Path) -> None:
-    report = await PowerCuts(directory=tmp_path, seed=11).run(3)
+    report = await PowerCuts(directory=tmp_path, seed=11).run(2)
     assert sum(cut.acknowledged for cut in report.rounds) > 100
-    assert [cut.lost_on_disk for cut in report.rounds] == [0, 0, 0]
+    assert [cut.lost_on_disk for cut in report.rounds] == [0, 0]
     assert all(cut.is_disk_chain_whole and cut.is_restored_chain_whole for cut in report.rounds)
     assert max(cut.rpo_s for cut in report.rounds) <= 1.0

@@ -6,6 +6,7 @@ from math import nan
 from pathlib import Path
 
 import aiohttp
+import pytest
 from nats.aio.client import Client
 
 from contract import uplink_pb2
@@ -171,6 +172,13 @@ async def test_services_that_are_away_are_no_stalled_link(tmp_path: Path) -> Non
         await until_alarm(w.agent_port, AlarmCode.HUB_UNREACHABLE, raised=False)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second healing does not wait for five seconds."""
+    monkeypatch.setattr("edge.sync.agent._FIRST_HEAL_PAUSE_S", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_mirror_that_was_lost_comes_back_with_its_past(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.hub.publish(w.hub.signing.bundle(1))
@@ -184,6 +192,7 @@ async def test_a_mirror_that_was_lost_comes_back_with_its_past(tmp_path: Path) -
             await w.hub.until_acked(2)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_mirror_that_stalled_is_made_anew(tmp_path: Path) -> None:
     """The hub's consumer is set far ahead: the link is fine, the mirror waits for messages that never come."""
     async with world(tmp_path) as w, agent(w.settings()):
