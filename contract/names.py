@@ -21,6 +21,7 @@ REGION_RULE = f"lower-case letters, hyphens and at most {MAX_DIGITS} digits, 2 t
 
 _NAME = re.compile(NAME_PATTERN)
 _REGION = re.compile(REGION_PATTERN)
+_RELEASE = re.compile(RELEASE_PATTERN)
 
 
 def is_name(text: str) -> bool:
@@ -31,6 +32,11 @@ def is_name(text: str) -> bool:
 def is_region(text: str) -> bool:
     """Whether the text may name a region or a node."""
     return _REGION.fullmatch(text) is not None and has_few_digits(text)
+
+
+def is_release(text: str) -> bool:
+    """Whether the text may name a release: its public version, without a local part."""
+    return _RELEASE.fullmatch(text) is not None and has_few_digits(text)
 
 
 def has_few_digits(text: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
+from contract.names import is_release
 from contract.uplink_pb2 import Health, KnowledgeVersion
 from edge.sync.alarms import Alarms
 from edge.sync.beats import BeatWatch
@@ -66,8 +67,12 @@ class HealthReport:
 
 
 def release_told(version: str) -> str:
-    """A version without its local part (`+g1a2b3c`): a commit's digits are text that the border does not let pass."""
-    return version.partition("+")[0]
+    """A version without its local part (`+g1a2b3c`): a commit's digits are text that the border does not let pass.
+
+    Empty for what names no release: a node that was built by hand is heard all the same.
+    """
+    public = version.partition("+")[0]
+    return public if is_release(public) else ""
 
 
 def _age_ms(beats: BeatWatch) -> int:

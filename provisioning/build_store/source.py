@@ -12,6 +12,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from contract.names import MAX_DIGITS, is_release
 from provisioning.build_store.commands import need_programs, run
 from provisioning.build_store.errors import BuildHostError
 from provisioning.build_store.pip import build_wheel
@@ -42,7 +43,10 @@ def read_source(repository: Path, version: str = "") -> Source:
     """
     need_programs("git")
     if version and not _is_version(version):
-        raise BuildHostError(f"{version!r} is no version of a Python package", hint="for example 1.4.0 or 1.4.0+site.2")
+        raise BuildHostError(
+            f"{version!r} is no version that nodes could tell their hub",
+            hint=f"a PEP 440 version with at most {MAX_DIGITS} digits before a +: 1.4.0, 1.4.0+site.20261123",
+        )
     if not (repository / ".git").exists():
         raise BuildHostError(
             f"{repository} is no git checkout", hint="build from a clone: the manifest names its commit"
@@ -80,9 +84,10 @@ def make_wheel(source: Source, directory: Path) -> Wheel:
 
 def _is_version(text: str) -> bool:
     try:
-        return str(Version(text)) == text
+        version = Version(text)
     except InvalidVersion:
         return False
+    return str(version) == text and is_release(version.public)
 
 
 def _set_version(project_file: Path, version: str) -> None:

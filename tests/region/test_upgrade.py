@@ -45,7 +45,7 @@ def broken(region: RegionRehearsal, number: int, tmp_path: Path) -> Iterator[tup
     assert ENTRY in text
     program.write_text(text.replace(ENTRY, MUTE.lstrip() + ENTRY, 1), encoding="utf-8")
     store = region.directory / "store-broken"
-    yield region.build(version=f"99.0.{number}+broken", repository=checkout, store=store).version, store
+    yield region.build(version=f"9.0.0+broken.{number}", repository=checkout, store=store).version, store
     shutil.rmtree(store)
 
 
@@ -73,7 +73,7 @@ def test_a_broken_release_is_halted_at_the_first_node(
 
 def test_an_upgrade_drops_no_call(region: RegionRehearsal, trunk: Trunk, nodes: list[Machine], number: int) -> None:
     """One node after the other takes the new release, and calls are answered all the time."""
-    second = region.build(version=f"99.1.{number}").version
+    second = region.build(version=f"9.1.0+run.{number}").version
     assert second not in releases(nodes)
     region.write_inventory(second)
     began = time.monotonic()

@@ -83,7 +83,12 @@ async def test_a_lost_or_altered_roster_is_unpacked_again_at_the_next_start(node
 
 @pytest.mark.parametrize(
     ("version", "told"),
-    [("0.1.0", "0.1.0"), ("0.1.0+g0123456789ab.changed.12345678", "0.1.0"), ("1.2.3rc1+local", "1.2.3rc1")],
+    [
+        ("0.1.0", "0.1.0"),
+        ("0.1.0+g0123456789ab.changed.12345678", "0.1.0"),
+        ("1.2.3rc1+local", "1.2.3rc1"),
+        ("2026.11.23", ""),
+    ],
 )
 def test_the_release_that_health_tells_passes_the_border(version: str, told: str) -> None:
     """A build between releases carries a commit, whose digits could be anything."""

@@ -51,12 +51,14 @@ def test_the_version_names_the_commit(repository: Path) -> None:
     changed = read_source(repository)
     assert changed.version.startswith(f"{first.version}.changed.")
     assert changed.digest != first.digest
-    assert read_source(repository, "1.4.0").version == "1.4.0"
+    for version in ("1.4.0", "1.4.0+site.20261123"):
+        assert read_source(repository, version).version == version
 
 
 def test_a_release_needs_a_proper_version_and_a_checkout(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildHostError, match="'newest' is no version"):
-        read_source(repository, "newest")
+    for version in ("newest", "2026.11.23", "1.4.0rc1.dev3"):
+        with pytest.raises(BuildHostError, match=f"'{version}' is no version"):
+            read_source(repository, version)
     with pytest.raises(BuildHostError, match="no git checkout"):
         read_source(tmp_path)
 
