@@ -121,7 +121,7 @@ def calls_going_on(trunk: Trunk) -> Iterator[Calls]:
         finally:
             calls.end()
             running.result(timeout=LAST_CALL_WITHIN_S)
-    print(f"\n{calls.summary}")  # noqa: T201 - the figures that are asked for
+            print(f"\n{calls.summary}")  # noqa: T201 - the figures that are asked for
 
 
 def until(is_so: Callable[[], bool], within_s: float) -> bool:
