@@ -19,9 +19,12 @@ from provisioning.machines.rehearsal import Rehearsal
 
 PLAN = MachinesPlan(region="test", nodes=1, network="10.219.1.0/24", bridge="test")
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("systemd-nspawn") is None, reason="needs root and systemd-container"
-)
+pytestmark = [
+    pytest.mark.region,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("systemd-nspawn") is None, reason="needs root and systemd-container"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
