@@ -11,6 +11,8 @@ Own = Mapping[str, Any]
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 # More digits could be a telephone number, which the border to the hub lets nobody pass (contract/names.py).
 MOST_DIGITS = 6
+# A node tells the hub its release, without what follows a plus (contract/names.py, edge/sync/health.py).
+RELEASE_TOLD = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}((a|b|rc|\.dev|\.post)[0-9]{1,3})?")
 TRUNK_KEYS = ("name", "host", "port", "networks", "media_networks", "transport", "srtp")
 TRANSPORTS = ("udp", "tcp", "tls")
 SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
@@ -89,6 +91,7 @@ def _whole_problems(own: Own, kind: str, groups: Mapping[str, list[str]]) -> lis
         for key in RELEASE
         if not own.get(key)
     ]
+    problems += release_problems(own.get("borough_version") or "0")
     if kind == "node" and not nodes:
         problems.append("group 'nodes' is empty: list the region's machines below nodes.hosts in hosts.yml")
     if len(hubs) > 1 or (not hubs and not all(own.get(key) for key in FOREIGN_HUB)):
@@ -120,6 +123,18 @@ def name_problems(name: object, what: str) -> list[str]:
         return []
     rule = f"use 2 to 32 lower-case letters, digits (at most {MOST_DIGITS}) and hyphens, a letter first"
     return [f"{what} '{name}' is no name: {rule}, such as in-south-1"]
+
+
+def release_problems(version: object) -> list[str]:
+    """Whether nodes may tell the hub that they run it; else it hears of none of them."""
+    told = str(version).partition("+")[0]
+    if RELEASE_TOLD.fullmatch(told) and sum(map(str.isdigit, told)) <= MOST_DIGITS:
+        return []
+    remedy = f"a version such as 1.2.3, at most {MOST_DIGITS} digits; what follows a plus is free"
+    return [
+        f"borough_version '{version}' may not cross the border to the hub, which would hear of no node: build the store "
+        f"anew (`borough build --release-version`) with {remedy}"
+    ]
 
 
 def unknown_keys(given: Iterable[str], known: Iterable[str]) -> list[str]:

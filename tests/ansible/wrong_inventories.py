@@ -150,6 +150,11 @@ def _keys() -> list[Wrong]:
             says=("group 'node' is not known", "did you mean 'nodes'"),
         ),
         Wrong(name="no-release", change={"borough_version": ABSENT}, says=("name the release (borough_version)",)),
+        Wrong(
+            name="release-like-a-number",
+            change={"borough_version": "99.1.1795445802"},
+            says=("borough_version '99.1.1795445802' may not cross the border", "at most 6 digits"),
+        ),
         Wrong(name="capacity-of-none", change={"borough_capacity": 0}, says=("number from 1 to 1000",)),
         Wrong(name="workers-of-text", change={"borough_workers": "many"}, says=("number from 1 to 64",)),
         Wrong(
