@@ -130,11 +130,11 @@ def release_problems(version: object) -> list[str]:
     told = str(version).partition("+")[0]
     if RELEASE_TOLD.fullmatch(told) and sum(map(str.isdigit, told)) <= MOST_DIGITS:
         return []
-    remedy = f"a version such as 1.2.3, at most {MOST_DIGITS} digits; what follows a plus is free"
-    return [
-        f"borough_version '{version}' may not cross the border to the hub, which would hear of no node: build the store "
-        f"anew (`borough build --release-version`) with {remedy}"
-    ]
+    refused = f"borough_version '{version}' may not cross the border to the hub, which would hear of no node"
+    remedy = (
+        f"build the store anew with a version such as 1.2.3, at most {MOST_DIGITS} digits (what follows a plus is free)"
+    )
+    return [f"{refused}: {remedy}"]
 
 
 def unknown_keys(given: Iterable[str], known: Iterable[str]) -> list[str]:
