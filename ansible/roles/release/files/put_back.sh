@@ -31,8 +31,6 @@ $path
 done
 # Whole folders, so that no file of the newer release stays in them.
 rm -rf etc/borough/rendered usr/local/lib/borough
-# The next play makes the rest as it should be.
-rm -f etc/borough/surroundings
 tar --extract --unlink-first --preserve-permissions --file "$1"
 [ -z "$root" ] || exit 0
 
