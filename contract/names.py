@@ -39,6 +39,12 @@ def is_release(text: str) -> bool:
     return _RELEASE.fullmatch(text) is not None and has_few_digits(text)
 
 
+def inference_host(region: str, node: str) -> str:
+    """The DNS name in the certificate of a node's inference. Siblings check it instead of an address: private ones
+    exist in every region, and audio must not go to a node of another that happens to have the same."""
+    return f"inference.{node}.{region}.borough"
+
+
 def has_few_digits(text: str) -> bool:
     """Whether the text cannot be a telephone, card or account number."""
     return sum(character.isdigit() for character in text) <= MAX_DIGITS

@@ -12,9 +12,10 @@ import grpc
 
 from contract import authority_pb2 as pb
 from contract.authority_pb2_grpc import AuthorityStub
+from contract.names import inference_host
 from controlplane.enrolment.errors import AuthorityRefusedError, AuthorityUnavailableError
 from controlplane.enrolment.nodes import Certificate
-from controlplane.enrolment.requests import LISTENING, KeyRequest
+from controlplane.enrolment.requests import INFERENCE, LISTENING, KeyRequest
 
 # A signature takes milliseconds; a reload of the index may wait for another.
 ANSWER_WITHIN_S = 10.0
@@ -43,7 +44,7 @@ class SigningAuthority:
             pb.Order(
                 role=request.role,
                 csr_der=request.csr_der,
-                addresses=[address, *OWN_ADDRESSES] if request.role in LISTENING else [],
+                addresses=_addresses(region, node, address, request.role),
             )
             for request in requests
         ]
@@ -87,6 +88,12 @@ async def signing_authority(socket: Path) -> AsyncIterator[SigningAuthority]:
     """A connection that is made when it is used."""
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         yield SigningAuthority(AuthorityStub(channel))
+
+
+def _addresses(region: str, node: str, address: str, role: str) -> list[str]:
+    if role not in LISTENING:
+        return []
+    return [address, *OWN_ADDRESSES, *([inference_host(region, node)] if role == INFERENCE else [])]
 
 
 def _certificate(node: pb.NodeIdentities, one: pb.Certificate) -> Certificate:

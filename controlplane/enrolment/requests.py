@@ -15,7 +15,8 @@ from controlplane.enrolment.errors import CertificateRequestError, NodeAddressEr
 
 AGENT = "agent"
 # Roles that others connect to, so that their certificates name addresses.
-LISTENING = frozenset({"server", "metrics"})
+LISTENING = frozenset({"server", "metrics", "inference"})
+INFERENCE = "inference"
 MOST_REQUESTS = 16
 _ROLE = re.compile(r"[a-z]{1,20}")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")

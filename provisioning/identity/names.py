@@ -7,10 +7,11 @@ withdrawn: NATS knows no list of revoked serial numbers. A site is a region or t
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contract.names import is_region
+from contract.names import inference_host, is_region
 from provisioning.identity.errors import IdentityNameError
 
 HUB_SITE = "hub"
@@ -29,6 +30,7 @@ class ServiceRole(StrEnum):
     LITESTREAM = "litestream"
     SYSTEM = "system"
     METRICS = "metrics"  # a node's metrics, towards the observing nodes of its region; no NATS user
+    INFERENCE = "inference"  # a node's models, towards the call workers of its siblings; no NATS user
     CONTROLPLANE = "controlplane"  # the hub's services; also serves the admin API
 
 
@@ -42,9 +44,10 @@ NODE_ROLES = (
     ServiceRole.LITESTREAM,
     ServiceRole.SYSTEM,
     ServiceRole.METRICS,
+    ServiceRole.INFERENCE,
 )
 # Roles whose certificate others connect to; the rest only ever connect.
-LISTENING_ROLES = frozenset({ServiceRole.SERVER, ServiceRole.CONTROLPLANE, ServiceRole.METRICS})
+LISTENING_ROLES = frozenset({ServiceRole.SERVER, ServiceRole.CONTROLPLANE, ServiceRole.METRICS, ServiceRole.INFERENCE})
 
 
 class PersonRole(StrEnum):
@@ -75,6 +78,13 @@ class ServiceName:
     def uri(self, generation: int) -> str:
         """The name in the certificate, and of the NATS user."""
         return f"borough://{self.site}/{self.node}/{self.role}/{generation}"
+
+    def reached_at(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """What stands in the certificate of who is reached at these addresses; nothing for who only connects."""
+        if self.role not in LISTENING_ROLES:
+            return ()
+        own = (inference_host(self.site, self.node),) if self.role is ServiceRole.INFERENCE else ()
+        return (*addresses, *own)
 
     @property
     def key(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from provisioning.identity.names import HUB_ROLES, LISTENING_ROLES, NODE_ROLES, ServiceName, ServiceRole
+from provisioning.identity.names import HUB_ROLES, NODE_ROLES, ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore
 from provisioning.nats.eviction import SystemAccess, close_links
 from provisioning.nats.instance import NatsInstance
@@ -32,7 +32,7 @@ class Deployment:
             self.identities.init(now)
         for name, address in self._services():
             addresses = tuple(dict.fromkeys((address, "127.0.0.1", "localhost")))
-            self.identities.ensure(name, now, addresses=addresses if name.role in LISTENING_ROLES else ())
+            self.identities.ensure(name, now, addresses=name.reached_at(addresses))
 
     def instance(self, server: Hub | Node) -> NatsInstance:
         """Where a server of this topology lives."""

@@ -101,11 +101,12 @@ class IdentityFolder:
         return [self._held(role, self.current(role).certificate) for role in self.roles()]
 
     def staged(self) -> list[Held]:
-        """Renewed certificates that are not in use yet. Raises NodeIdentityError."""
+        """Renewed certificates that are not in use yet, and those of roles that are new. Raises NodeIdentityError."""
         found = []
-        for role in self.roles():
-            newest = max(_generations(self.root / role))
-            if newest > self._generation(role):
+        current = self.roles()
+        for role in ServiceRole:
+            newest = max(_generations(self.root / role), default=0)
+            if newest > (self._generation(role) if role in current else 0):
                 found.append(self._held(role, self.at(role, newest).certificate))
         return found
 
@@ -195,6 +196,8 @@ class IdentityFolder:
 
 
 def _generations(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 

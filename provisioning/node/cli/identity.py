@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from provisioning.identity.names import is_host
+from provisioning.identity.names import HUB_ROLES, NODE_ROLES, is_host
 from provisioning.node.cli.options import json_option, root_option
 from provisioning.node.description import HubDescription, NodeDescription
 from provisioning.node.enrolment.enroll import HubAddress, enroll
@@ -96,7 +96,7 @@ def enroll_node(address: str | None, token_file: TextIO, anew: bool, root: Path,
     type=click.FloatRange(min=0),
     default=RENEW_BELOW_DAYS,
     show_default=True,
-    help="Only if a certificate is good for fewer days than this.",
+    help="Only if a certificate is missing, or good for fewer days than this.",
 )
 @click.option("--now", "at_once", is_flag=True, help="However long they are good.")
 @click.option("--within", "within_s", type=float, default=RENEWED_WITHIN_S, help="Seconds to wait for the bundle.")
@@ -112,11 +112,13 @@ def renew_certificates(
     if not folder.is_enrolled:
         raise NodeIdentityError("this machine has no identity yet", hint="`borough node enroll` or `init-hub` first.")
     left = min(held.expires_in_days(now) for held in folder.held())
-    if left >= below_days and not at_once and folder.staged_version() is None:
+    description = inputs.description()
+    # A release may bring roles that were not there when the machine got its certificates.
+    lacks = set(HUB_ROLES if isinstance(description, HubDescription) else NODE_ROLES) - set(folder.roles())
+    if left >= below_days and not at_once and not lacks and folder.staged_version() is None:
         document: dict[str, object] = {"changed": False, "expires_in_days": round(left, 1)}
         click.echo(json.dumps(document) if as_json else f"nothing to renew: {left:.0f} days left")
         return
-    description = inputs.description()
     if isinstance(description, HubDescription):
         done = asyncio.run(_renew_hub(inputs, description, addresses))
     else:

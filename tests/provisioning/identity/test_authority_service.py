@@ -88,7 +88,7 @@ async def authority(tmp_path: Path) -> AsyncIterator[Running]:
 
 
 def _order(role: str, *, key: ec.EllipticCurvePrivateKey | None = None, **given: object) -> pb.Order:
-    addresses = ["10.20.0.11", "node.example"] if role in {"server", "metrics"} else []
+    addresses = ["10.20.0.11", "node.example"] if role in {"server", "metrics", "inference"} else []
     order = pb.Order(role=role, csr_der=new_request(key or new_key(), "anybody"), addresses=addresses)
     order.MergeFrom(pb.Order(**given))  # type: ignore[arg-type]  # fields by name
     return order

@@ -14,6 +14,7 @@ from cryptography import x509
 
 from provisioning.identity.names import NODE_ROLES, ServiceRole
 from provisioning.node.enrolment.renew import Machinery, renew
+from provisioning.node.enrolment.requests import new_keys
 from provisioning.node.errors import EnrolmentError
 from provisioning.node.identity_folder import IdentityFolder
 from provisioning.node.inputs import Inputs
@@ -160,6 +161,35 @@ def _bundle(machine: Machine, version: int) -> None:
     (machine.at(CURRENT_BUNDLE).parent / "bundles" / str(version)).mkdir(parents=True, exist_ok=True)
     machine.at(CURRENT_BUNDLE).unlink(missing_ok=True)
     machine.at(CURRENT_BUNDLE).symlink_to(f"bundles/{version}")
+
+
+async def test_a_role_of_a_newer_release_comes_with_the_next_renewal(
+    hub: RealHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that enrolled before there was the role `inference` renews although its certificates are good for long."""
+    machine = _machine(hub, tmp_path / "node", 13)
+    older = tuple(role for role in NODE_ROLES if role is not ServiceRole.INFERENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr("provisioning.node.enrolment.enroll.new_keys", lambda: new_keys(older))
+        await _enroll(machine, await hub.token("in-south-13"))
+    folder = IdentityFolder(machine.at(IDENTITY))
+    assert folder.roles() == list(older)
+    waiting = await run("node", "renew", "--within", "0.5", "--root", str(machine.root))
+    assert "has not come within" in waiting.stderr
+    assert folder.roles() == list(older)
+    version = folder.staged_version()
+    assert version is not None
+    _bundle(machine, version)
+    done = await run("node", "renew", "--root", str(machine.root))
+    assert done.output == "renewed: 180 days left\n", done.stderr
+    assert {held.role: held.generation for held in folder.held()} == dict.fromkeys(older, 2) | {
+        ServiceRole.INFERENCE: 1
+    }
+    certificate = x509.load_pem_x509_certificate(folder.current(ServiceRole.INFERENCE).certificate.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "inference.in-south-13.in-south.borough" in names.get_values_for_type(x509.DNSName)
+    rest = await run("node", "renew", "--root", str(machine.root))
+    assert rest.output == "nothing to renew: 180 days left\n"
 
 
 async def test_certificates_are_renewed_while_both_are_valid(hub: RealHub, tmp_path: Path) -> None:
