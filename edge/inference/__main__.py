@@ -21,10 +21,11 @@ import uvloop
 from contract import inference_pb2_grpc as pb_grpc
 from contract.errors import BoroughError
 from edge.exit_status import exit_status
+from edge.inference.errors import SiblingAccessError
 from edge.inference.metrics import DoorCounts, queue_registry
 from edge.inference.models import Models, load_models
 from edge.inference.service import MAX_MESSAGE_BYTES, SIBLING_RANKS, InferenceService
-from edge.inference.settings import InferenceSettings, MetricsSettings
+from edge.inference.settings import InferenceSettings, MetricsSettings, SiblingsSettings
 from edge.inference.sibling_door import sibling_server
 from edge.observability.serving import serving_metrics
 from edge.observability.supervision import Supervision
@@ -68,8 +69,7 @@ async def serve(settings: InferenceSettings) -> None:
         await server.start()
         servers = [server]
         if settings.siblings is not None:
-            service = InferenceService(models, time.monotonic, SIBLING_RANKS)
-            servers.append(await stack.enter_async_context(sibling_server(settings.siblings, service, counts)))
+            servers += await _siblings_server(models, settings.siblings, counts, stack)
         if settings.metrics is not None:
             await stack.enter_async_context(_metrics_of(models, settings.metrics, counts))
         log.info("inference_ready", socket=str(settings.socket), seconds=round(time.monotonic() - started_s, 2))
@@ -78,6 +78,20 @@ async def serve(settings: InferenceSettings) -> None:
         supervision.stopping("ends running work")
         log.info("inference_stopping")
         await asyncio.gather(*(each.stop(GRACE_S) for each in servers))
+
+
+async def _siblings_server(
+    models: Models, settings: SiblingsSettings, counts: DoorCounts, stack: AsyncExitStack
+) -> list[grpc.aio.Server]:
+    service = InferenceService(models, time.monotonic, SIBLING_RANKS)
+    try:
+        server = await stack.enter_async_context(sibling_server(settings, service, counts))
+    except SiblingAccessError as error:
+        # This node's own callers come first. A node that enrolled before there was the role has no certificate for it.
+        log.error("siblings_not_served", reason=str(error), hint=error.hint)  # noqa: TRY400 - an operator's to mend
+        return []
+    counts.is_open = True
+    return [server]
 
 
 def _status(loaded: list[Models]) -> str:

@@ -26,6 +26,7 @@ RECONNECT_MS = 100
 ALIVE_WITHIN_S = 0.25
 # A Health request without an answer is sent again this often.
 ASK_AGAIN_S = 10.0
+WATCH_ENDS_WITHIN_S = 1.0
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _OPTIONS = (
     # Channels of one process share connections otherwise, and with them the backoff of a socket that is gone.
@@ -130,10 +131,13 @@ class Endpoint:
     async def stop(self, grace_s: float = 0.0) -> None:
         """Close the connection; calls that run any longer fail."""
         self._is_stopped = True
-        for task in (self._watch, self._check):
-            if task is not None:
-                task.cancel()
+        if self._check is not None:
+            self._check.cancel()
         await self._channel.close(grace_s)
+        if self._watch is not None:
+            # It sees the end of the channel; one that was cancelled would leave gRPC with an event for nobody.
+            await asyncio.wait({self._watch}, timeout=WATCH_ENDS_WITHIN_S)
+            self._watch.cancel()
 
     def suspect(self) -> None:
         """A request is slow: find out whether the service lives."""
@@ -142,7 +146,7 @@ class Endpoint:
 
     async def _watch_connection(self) -> None:
         was_connected = False
-        while True:
+        while not self._is_stopped:
             state = self._channel.get_state(try_to_connect=True)
             is_connected = state is grpc.ChannelConnectivity.READY
             if is_connected and not was_connected:

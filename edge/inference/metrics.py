@@ -20,10 +20,11 @@ ModelLoad = tuple[str, str, GateHealth]
 
 @dataclass(slots=True)
 class DoorCounts:
-    """Requests of siblings since the start: by node, and those of nobody that was let in."""
+    """Requests of siblings since the start, by node, and those of nobody that was let in; whether they may ask."""
 
     served: dict[str, int] = field(default_factory=dict)
     refused: int = 0
+    is_open: bool = False
 
 
 class DoorCollector(Collector):
@@ -43,7 +44,8 @@ class DoorCollector(Collector):
             "borough_inference_sibling_refusals", "Requests of those who are no call workers of siblings"
         )
         refused.add_metric((), self._counts.refused)
-        yield from (served, refused)
+        is_open = GaugeMetricFamily("borough_inference_sibling_door", "Whether siblings may ask", self._counts.is_open)
+        yield from (served, refused, is_open)
 
 
 class QueueCollector(Collector):

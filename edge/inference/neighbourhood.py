@@ -11,11 +11,13 @@ from pathlib import Path
 
 import structlog
 
+from contract.names import inference_host
 from edge.inference.client_settings import SiblingSection
 from edge.inference.endpoint import Endpoint
+from edge.inference.errors import SiblingAccessError
 from edge.inference.hedging import Work
 from edge.inference.identity import Identity, read_identity
-from edge.inference.region_roster import RegionRoster, Sibling, server_name
+from edge.inference.region_roster import RegionRoster, Sibling
 
 # What a node that left the region still works on may be finished.
 LEAVING_S = 3.0
@@ -36,19 +38,21 @@ class Region:
         own = self.settings
         address = f"[{sibling.address}]" if ":" in sibling.address else sibling.address
         return Endpoint.sibling(
-            sibling.name, f"{address}:{own.port}", server_name(own.region, sibling.name), self.identity
+            sibling.name, f"{address}:{own.port}", inference_host(own.region, sibling.name), self.identity
         )
 
 
 def region_of(settings: SiblingSection | None) -> Region | None:
-    """Read what is needed. Raises SiblingAccessError."""
+    """None where siblings are not to be asked, or cannot be: this node's own service comes first."""
     if settings is None:
         return None
-    return Region(
-        settings=settings,
-        roster=RegionRoster(settings.roster, region=settings.region, node=settings.node),
-        identity=read_identity(settings.authority, settings.certificate, settings.key),
-    )
+    try:
+        identity = read_identity(settings.authority, settings.certificate, settings.key)
+    except SiblingAccessError as error:
+        log.error("siblings_not_asked", reason=str(error), hint=error.hint)  # noqa: TRY400 - an operator's to mend
+        return None
+    roster = RegionRoster(settings.roster, region=settings.region, node=settings.node)
+    return Region(settings=settings, roster=roster, identity=identity)
 
 
 class Neighbourhood:

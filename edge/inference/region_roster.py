@@ -91,9 +91,3 @@ def members_of(text: str, region: str, node: str) -> Members:
             if uri.startswith(f"borough://{region}/{other.name}/{ASKING}/")
         },
     )
-
-
-def server_name(region: str, node: str) -> str:
-    """The name in the certificate of a node's inference, by which the asker knows that it speaks to this node of this
-    region: addresses of private networks exist in every region."""
-    return f"{ANSWERING}.{node}.{region}.borough"

@@ -1,5 +1,6 @@
 """Metrics of a call worker: who answered its requests to models, and how it is with each endpoint."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -29,17 +30,17 @@ class EndpointState:
 class RouteCounts:
     """Since the start."""
 
-    served: Mapping[tuple[str, Work], int]
-    hedges: Mapping[tuple[Work, str], int]
-    failovers: Mapping[tuple[Work, str], int]
+    served: Counter[tuple[str, Work]]
+    hedges: Counter[tuple[Work, str]]
+    failovers: Counter[tuple[Work, str]]
     endpoints: Sequence[EndpointState]
 
     @classmethod
     def of(cls, standing: Standing, endpoints: Sequence[Endpoint]) -> Self:
         return cls(
-            served=dict(standing.served),
-            hedges=dict(standing.hedges),
-            failovers=dict(standing.failovers),
+            served=standing.served.copy(),
+            hedges=standing.hedges.copy(),
+            failovers=standing.failovers.copy(),
             endpoints=[
                 EndpointState(
                     name=endpoint.name,

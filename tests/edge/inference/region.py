@@ -9,7 +9,6 @@ from google.protobuf.json_format import MessageToJson
 
 from contract.downlink_pb2 import NODE_STATE_ACTIVE, NodeState, Roster, RosterIdentity, RosterNode
 from edge.inference.client_settings import SiblingSection
-from edge.inference.region_roster import server_name
 from provisioning.identity.names import ServiceName, ServiceRole
 from provisioning.identity.store import Entry, IdentityStore
 
@@ -40,13 +39,12 @@ class SmallRegion:
         self.store.init(datetime.now(UTC))
         for node in ADDRESSES:
             self.issue(REGION, node, ServiceRole.CALLS)
-            self.issue(REGION, node, ServiceRole.METRICS)
+            self.issue(REGION, node, ServiceRole.INFERENCE)
         self.write_roster()
 
     def issue(self, region: str, node: str, role: ServiceRole) -> Entry:
-        addresses = (server_name(region, node), "127.0.0.1") if role is ServiceRole.METRICS else ()
         name = ServiceName(site=region, node=node, role=role)
-        entry = self.store.issue(name, datetime.now(UTC), addresses=addresses)
+        entry = self.store.issue(name, datetime.now(UTC), addresses=name.reached_at([ADDRESSES.get(node, "127.0.0.9")]))
         self.entries[region, node, role] = entry
         return entry
 
@@ -95,7 +93,7 @@ class SmallRegion:
 
     def service_section(self, node: str) -> str:
         """For inference.toml."""
-        name = ServiceName(site=REGION, node=node, role=ServiceRole.METRICS)
+        name = ServiceName(site=REGION, node=node, role=ServiceRole.INFERENCE)
         return (
             f'[siblings]\nhost = "{ADDRESSES[node]}"\nport = {self.port}\nregion = "{REGION}"\nnode = "{node}"\n'
             f'authority = "{self.store.authority_file}"\ncertificate = "{self.store.certificate_file(name)}"\n'
