@@ -29,7 +29,7 @@ COMMAND_TIMEOUT_S = 1200.0
 GROWN_BYTES = 4 << 30
 MEMORY_MIB = 4096
 LOGIN = b"login:"
-# What qemu's network gives to its only machine, and what that reaches this one as.
+# What qemu's network gives to its only machine, and what this one is there.
 ADDRESS = "10.0.2.15"
 HOST_ADDRESS = "10.0.2.2"
 # The label by which the image knows an operator's disk.
@@ -116,13 +116,11 @@ class EmulatedMachine:
 class Given:
     """What an operator gives to a machine at its first boot.
 
-    `disk`: files of a disk labelled BOROUGH, by their path; `credentials`: systemd's, by name. `reaches_host`: whether
-    it reaches services on this machine's loopback as HOST_ADDRESS; nothing but answers to us gets out of it otherwise.
+    `disk`: files of a disk labelled BOROUGH, by their path; `credentials`: systemd's, by name.
     """
 
     disk: Mapping[str, str] = field(default_factory=dict)
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
-    reaches_host: bool = False
 
 
 @contextmanager
@@ -165,8 +163,8 @@ def _command(scratch: Path, disks: Sequence[Path], given: Given, port: int) -> l
         encoded = base64.b64encode(text.encode()).decode("ascii")
         command += ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={encoded}"]
     command += ["-smbios", f"type=11,value=io.systemd.boot.kernel-cmdline-extra={KERNEL_WORDS}"]
-    restrict = "off" if given.reaches_host else "on"
-    return [*command, "-nic", f"user,model=virtio-net-pci,restrict={restrict},hostfwd=tcp:127.0.0.1:{port}-:22"]
+    # Nothing gets out of it but answers to us.
+    return [*command, "-nic", f"user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"]
 
 
 def _grown_copy(image: Path, disk: Path) -> Path:

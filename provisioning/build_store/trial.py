@@ -42,7 +42,7 @@ ROSTER = {
         }
     ],
 }
-SECRETS = ("ari", "subjects", "master")
+SECRET = "0" * 64
 # Checks of `borough node self-test` that need neither identity nor hub nor siblings.
 CHECKS = ("disk", "folders", "models", "inference", "asterisk")
 # An emulated processor is thirty times slower, and a busy build machine does the rest.
@@ -93,7 +93,11 @@ def try_image(directory: Path, scratch: Path, report: Report, public_key: Path |
     report("checking the image")
     manifest = verify_store(directory, public_key)
     image = directory / IMAGE
-    given = Given(disk={"node.toml": NODE, **{f"secrets/{name}": "0" * 64 for name in SECRETS}})
+    # Some the one way, some the other: an operator may choose.
+    given = Given(
+        disk={"node.toml": NODE, "secrets/subjects": SECRET, "secrets/master": SECRET},
+        credentials={"borough.secret.ari": SECRET},
+    )
     with powered_on(image, given, scratch) as machine:
         report("booting")
         seconds = machine.wait_for_login()
@@ -112,7 +116,7 @@ def questions(manifest: Manifest, image_bytes: int) -> dict[str, str]:
     debian = sorted(f"{one.name} {one.version}\n" for one in manifest.packages if one.kind == "debian")
     packages = hashlib.sha256("".join(debian).encode()).hexdigest()
     return {
-        # What has failed by then stands behind the word.
+        # What has failed stands before the word.
         "system": "state=$(systemctl is-system-running --wait); systemctl list-units --failed --no-legend --plain; "
         "echo $state; test $state = running",
         "kernel": "uname -r -v",
@@ -122,7 +126,8 @@ def questions(manifest: Manifest, image_bytes: int) -> dict[str, str]:
         "release": f"borough --version | grep -F {manifest.version} && /opt/borough/current/bin/python -m pip check",
         "own identity": "test -s /etc/machine-id && hostname && ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub "
         '&& test -z "$(ls -A /etc/borough/identity)"',
-        "given files": "grep -c trial-1 /etc/borough/node.toml && test $(stat -c %a /etc/borough/secrets/master) = 600",
+        "given files": "grep -c trial-1 /etc/borough/node.toml && cd /etc/borough/secrets && stat -c '%n %a' * && "
+        "test \"$(stat -c %n%a * | xargs)\" = 'ari600 master600 subjects600'",
         "closed": "open=$(ss -Hltn | awk '{print $4}' | grep -v -e ^127 -e '^\\[::1' | sed 's/.*://' | sort -u | xargs)"
         '; echo "TCP $open" && test "$open" = 22 && nft list chain inet borough input | grep -q "policy drop"',
         "Asterisk's image": "chroot /var/lib/borough/images/asterisk /usr/sbin/asterisk -V",

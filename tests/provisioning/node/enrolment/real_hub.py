@@ -5,14 +5,12 @@ Places of a machine are moved below a folder in what was rendered; nothing else 
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -55,6 +53,8 @@ class RealHub:
     renewal_port: int
     leaf_port: int
     log: Path
+    # nats-server first.
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     @property
     def context(self) -> Path:
@@ -73,40 +73,39 @@ class RealHub:
         assert result.exit_code == 0, result.output
         return result.stdout
 
-    async def reload(self) -> None:
-        """Bring the settings up to date and have nats-server read them, as borough-roster.service does."""
+    async def take_over(self) -> None:
+        """Bring the settings up to date and start nats-server anew, as borough-roster.service does for a new region."""
         await self.render()
-        path = self.machine.at(RENDERED) / "nats.conf"
-        (_settings(self.machine) / path.name).write_text(_text_here(self.machine, path, {}))
-        pid = (self.machine.root / "run/borough-nats/nats-server.pid").read_text()
-        os.kill(int(pid), signal.SIGHUP)
+        _place(self.machine, "nats.conf", {})
+        self.processes[0].terminate()
+        await self.processes[0].wait()
+        self.processes[0] = await _start_nats(self)
 
     def nats_conf(self) -> str:
         return (self.machine.at(RENDERED) / "nats.conf").read_text()
 
 
 @asynccontextmanager
-async def real_hub(root: Path, addresses: Sequence[str] = ()) -> AsyncIterator[RealHub]:
-    """Run a hub inside the block, which knows the region in-south; it is reached at loopback and these addresses."""
+async def real_hub(root: Path, address: str = "127.0.0.1") -> AsyncIterator[RealHub]:
+    """Run a hub inside the block, at an address of this machine; it knows the region in-south."""
     machine, ports = Machine(root), _free_ports(8)
     client, leaf, monitor, admin, enrolment, renewal, metrics, authority_metrics = ports
     machine.at(DESCRIPTION).parent.mkdir(parents=True)
     machine.at(DESCRIPTION).write_text(
-        f'kind = "hub"\n[machine]\nname = "hub-1"\naddress = "127.0.0.1"\n'
+        f'kind = "hub"\n[machine]\nname = "hub-1"\naddress = "{address}"\n'
         f"[nats]\nclient_port = {client}\nleaf_port = {leaf}\nmonitor_port = {monitor}\n"
-        f'[admin]\nhost = "127.0.0.1"\nport = {admin}\n'
-        f'[enrolment]\nhost = "127.0.0.1"\nport = {enrolment}\nrenewal_port = {renewal}\n'
+        f'[admin]\nhost = "{address}"\nport = {admin}\n'
+        f'[enrolment]\nhost = "{address}"\nport = {enrolment}\nrenewal_port = {renewal}\n'
     )
-    reached_at = [word for address in addresses for word in ("--address", address)]
-    for command in (["init-hub", *reached_at], ["render"]):
-        result = await run("node", *command, "--root", str(root))
+    for command in ("init-hub", "render"):
+        result = await run("node", command, "--root", str(root))
         assert result.exit_code == 0, result.output
     settings = _moved(machine, {9104: metrics, 9105: authority_metrics})
     hub = RealHub(machine=machine, enrolment_port=enrolment, renewal_port=renewal, leaf_port=leaf, log=root / "log")
-    processes: list[asyncio.subprocess.Process] = []
+    processes = hub.processes
     try:
         python = (sys.executable, "-m")
-        processes.append(await _start(hub, str(NATS_SERVER), "-c", str(settings / "nats.conf")))
+        processes.append(await _start_nats(hub))
         authority = "provisioning.identity.authority_service"
         processes.append(await _start(hub, *python, authority, "--config", str(settings / "authority.toml")))
         await _until(hub, f"http://127.0.0.1:{monitor}/healthz")
@@ -139,12 +138,13 @@ def _moved(machine: Machine, ports: dict[int, int]) -> Path:
     for place in ("var/lib/borough/nats", "var/lib/borough/hub", "var/log/borough/nats", "run/borough-nats"):
         (machine.root / place).mkdir(parents=True)
     (machine.root / "run/borough-authority").mkdir()
-    for path in (machine.at(RENDERED) / name for name in ("nats.conf", "hub.toml", "authority.toml")):
-        (folder / path.name).write_text(_text_here(machine, path, ports))
+    for name in ("nats.conf", "hub.toml", "authority.toml"):
+        _place(machine, name, ports)
     return folder
 
 
-def _text_here(machine: Machine, path: Path, ports: dict[int, int]) -> str:
+def _place(machine: Machine, name: str, ports: dict[int, int]) -> None:
+    path = machine.at(RENDERED) / name
     text = path.read_text().partition("[replication]")[0]
     for unit in ("nats", "controlplane"):
         text = text.replace(f"/run/credentials/borough-{unit}.service", str(_credentials(machine)))
@@ -156,7 +156,7 @@ def _text_here(machine: Machine, path: Path, ports: dict[int, int]) -> str:
         text += "[enrolment]" + path.read_text().partition("[enrolment]")[2].replace(
             '"/run/borough', f'"{machine.root}/run/borough'
         )
-    return text
+    (_settings(machine) / name).write_text(text)
 
 
 def _credentials(machine: Machine) -> Path:
@@ -165,6 +165,10 @@ def _credentials(machine: Machine) -> Path:
 
 def _settings(machine: Machine) -> Path:
     return machine.root / "settings"
+
+
+async def _start_nats(hub: RealHub) -> asyncio.subprocess.Process:
+    return await _start(hub, str(NATS_SERVER), "-c", str(_settings(hub.machine) / "nats.conf"))
 
 
 async def _start(hub: RealHub, *argv: str) -> asyncio.subprocess.Process:
