@@ -42,6 +42,7 @@ class AuditAction(StrEnum):
 
     CALL_STARTED = "call_started"
     CALL_ANSWERED = "call_answered"
+    CALL_ADOPTED = "call_adopted"
     CALL_ENDED = "call_ended"
     CALL_AMENDED = "call_amended"
     TRANSFER = "transfer"

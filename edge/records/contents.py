@@ -14,6 +14,12 @@ from edge.records.subjects import SubjectId
 
 TURN_TEXTS = ("caller_text", "agent_text")
 DESTINATION = "destination"
+STATE = "state"
+
+
+def state_place(tenant: str, call_id: str) -> Place:
+    """Where the state of a running call belongs."""
+    return Place(tenant=tenant, call_id=call_id, seq=0, column=STATE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ RecordsError
 ├── StoreDamagedError       SQLite finds the file damaged, or it is no database
 ├── StoreClosedError        our bug: a write after the store was closed
 ├── RowRejectedError        our bug: a row that breaks a constraint
+├── CallTakenOverError      the call belongs to another worker now
 ├── SchemaTooNewError       the file was written by a newer release
 ├── InvalidTenantError      a tenant name that cannot name a file
 ├── SubjectKeyError         the HMAC key for caller ids is unusable
@@ -62,6 +63,12 @@ class RowRejectedError(RecordsError):
     code = "records.row_rejected"
     blame = Blame.LOCAL
     hint = "This is a bug: report it with the log lines of this call_id."
+
+
+class CallTakenOverError(RecordsError):
+    code = "records.call_taken_over"
+    blame = Blame.LOCAL
+    hint = "Nothing to do: this worker was taken for dead, and a sibling goes on with the call and its record."
 
 
 class SchemaTooNewError(RecordsError):

@@ -11,13 +11,16 @@ import structlog
 
 from edge.records.audit import ANCHOR_EVERY_S
 from edge.records.database import DatabaseSettings, Immediate, database_path, tenants_in
-from edge.records.errors import RecordsError, RowRejectedError, from_sqlite
-from edge.records.model import Record, TurnRecord
+from edge.records.errors import CallTakenOverError, RecordsError, RowRejectedError, from_sqlite
+from edge.records.model import Adopted, Orphan, Record, StateRecord, TurnRecord
 from edge.records.orphans import close_orphans
-from edge.records.presence import Presence, forget_dead
+from edge.records.presence import Presence, RunId, forget_dead, sole_sweeper
 from edge.records.tenant import TenantRecords
 
 log = structlog.get_logger(__name__)
+
+Request = Record | Orphan
+Result = RecordsError | Adopted | None
 
 
 class TenantFiles:
@@ -31,25 +34,23 @@ class TenantFiles:
         self._open: dict[str, TenantRecords] = {}
         self._anchored: dict[str, float] = {}
 
-    def prepare(self) -> None:
-        """Close what dead workers left open; a tenant whose records cannot be opened is told when it is written."""
+    @property
+    def run(self) -> RunId:
+        """Who this run of a worker is."""
+        return self._presence.run
+
+    def prepare(self, *, closes_orphans: bool) -> None:
+        """Be present, and close what dead workers left open unless somebody else will; a tenant whose records cannot
+        be opened is told when it is written."""
         try:
             self._be_present()
+            if closes_orphans:
+                close_all_orphans(self._directory, self._settings)
         except OSError as error:
             log.error("records_directory_unusable", detail=str(error))  # noqa: TRY400 - each save tells it again
-            return
-        for tenant in tenants_in(self._directory):
-            try:
-                if closed := close_orphans(self._directory, tenant, self._settings):
-                    log.warning("orphans_closed", tenant=tenant, calls=closed)
-            except (RecordsError, OSError) as error:
-                log.error("orphans_not_closed", tenant=tenant, detail=str(error))  # noqa: TRY400
-            except Exception as error:  # noqa: BLE001 - one tenant's past must not end everybody's recording
-                log.error("orphans_not_closed", tenant=tenant, detail=f"{type(error).__name__} at {_place(error)}")  # noqa: TRY400
-        forget_dead(self._directory)
 
-    def write(self, tenant: str, records: Sequence[Record]) -> list[RecordsError | None]:
-        """Write records as one transaction; one result each, None where it is on disk."""
+    def write(self, tenant: str, records: Sequence[Request]) -> list[Result]:
+        """Write records as one transaction; one result each, None where it is on disk, what was adopted for orphans."""
         try:
             path = database_path(self._directory, tenant)
             try:
@@ -77,7 +78,7 @@ class TenantFiles:
         if self._is_present:
             self._presence.__exit__(None, None, None)
 
-    def _write(self, tenant: str, path: Path, records: Sequence[Record]) -> list[RecordsError | None]:
+    def _write(self, tenant: str, path: Path, records: Sequence[Request]) -> list[Result]:
         self._be_present()
         if tenant not in self._open:
             actor = f"worker:{self._presence.run}"
@@ -87,7 +88,7 @@ class TenantFiles:
         opened = self._open[tenant]
         # Keys first: what they seal must never be on disk without them.
         opened.keyring.refresh()
-        opened.keyring.living({record.subject_id for record in records if isinstance(record, TurnRecord)})
+        opened.keyring.living({record.subject_id for record in records if isinstance(record, TurnRecord | StateRecord)})
         with Immediate(opened.connection):
             results = [_write_one(opened, record, path) for record in records]
         self._anchor(tenant, opened)
@@ -113,19 +114,43 @@ class TenantFiles:
             self._is_present = True
 
 
-def _write_one(opened: TenantRecords, record: Record, path: Path) -> RecordsError | None:
+def close_all_orphans(directory: Path, settings: DatabaseSettings) -> int:
+    """End what dead workers left open, of every tenant whose records can be opened; returns how many calls."""
+    count = 0
+    with sole_sweeper(directory):
+        for tenant in tenants_in(directory):
+            try:
+                if closed := close_orphans(directory, tenant, settings):
+                    log.warning("orphans_closed", tenant=tenant, calls=closed)
+                    count += closed
+            except (RecordsError, OSError) as error:
+                log.error("orphans_not_closed", tenant=tenant, detail=str(error))  # noqa: TRY400
+            except Exception as error:  # noqa: BLE001 - one tenant's past must not end everybody's recording
+                log.error("orphans_not_closed", tenant=tenant, detail=f"{type(error).__name__} at {_place(error)}")  # noqa: TRY400
+        forget_dead(directory)
+    return count
+
+
+def _write_one(opened: TenantRecords, record: Request, path: Path) -> Result:
     # Not apsw's `with connection`: a full disk ends the whole transaction, and it then reports the lost savepoint.
     connection = opened.connection
     connection.execute("SAVEPOINT record")
+    adopted: Adopted | None = None
     try:
-        opened.writer.write(record)
+        if isinstance(record, Orphan):
+            adopted = opened.writer.adopt(record)
+        else:
+            opened.writer.write(record)
         connection.execute("RELEASE record")
+    except CallTakenOverError as error:
+        connection.execute("ROLLBACK TO record; RELEASE record")
+        return error
     except (apsw.ConstraintError, apsw.MismatchError, ValueError, TypeError) as error:
         connection.execute("ROLLBACK TO record; RELEASE record")
         rejected = from_sqlite(error, path) if isinstance(error, apsw.Error) else _no_row(error, path)
         rejected.__cause__ = error
         return rejected
-    return None
+    return adopted
 
 
 def _no_row(error: Exception, path: Path) -> RecordsError:

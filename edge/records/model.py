@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from edge.call.ports import HangupCause, TransferOutcome
 from edge.conversation.dialogue import CallOutcome, Citation
+from edge.records.presence import RunId
 from edge.records.subjects import SubjectId
 
 
@@ -121,4 +122,37 @@ class TransferRecord:
     content_state: ContentState = ContentState.READABLE
 
 
-Record = CallRecord | TurnRecord | ToolRunRecord | TransferRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRecord:
+    """Where a running call stands, for the worker that takes it over; replaces the one before. `state` is personal
+    content and sealed as a whole."""
+
+    call_id: str
+    tenant: str
+    subject_id: SubjectId
+    state: bytes
+
+
+Record = CallRecord | TurnRecord | ToolRunRecord | TransferRecord | StateRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """An open call whose worker is dead; `run` is None for calls of a release that did not say."""
+
+    call_id: str
+    tenant: str
+    transport: Transport
+    run: RunId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """An orphan that is ours now, as far as its records tell. `state` is None where none was written, or none can be
+    read; the counts are those of the rows that are there, `next_seq` is that of the next turn."""
+
+    call: CallRecord
+    state: bytes | None
+    next_seq: int
+    tool_runs: int
+    transfers: int

@@ -1,15 +1,20 @@
-"""Ends the calls that a dead worker left open, so that every call is counted and none stays "in progress" for ever."""
+"""The calls that a dead worker left open: found, so that a sibling can go on with them, or ended, so that every call
+is counted and none stays "in progress" for ever."""
 
 import contextlib
 from pathlib import Path
 
 import apsw
+import structlog
 
 from edge.records import rows
-from edge.records.database import DatabaseSettings, Immediate, database_path
+from edge.records.database import DatabaseSettings, Immediate, database_path, open_reader, tenants_in
 from edge.records.errors import from_sqlite
+from edge.records.model import Orphan
 from edge.records.presence import RunId, is_alive
 from edge.records.tenant import TenantRecords
+
+log = structlog.get_logger(__name__)
 
 WORKER_DIED = "worker_died"
 ACTOR = "orphans"
@@ -30,6 +35,18 @@ def close_orphans(directory: Path, tenant: str, settings: DatabaseSettings) -> i
                 return records.writer.close_calls_of(_dead_runs(directory, records.connection), reason=WORKER_DIED)
     except apsw.Error as error:
         raise from_sqlite(error, path) from error
+
+
+def find_open_calls(directory: Path, settings: DatabaseSettings) -> tuple[Orphan, ...]:
+    """The open calls of all tenants, whoever has them; a database that cannot be read has none."""
+    found: list[Orphan] = []
+    for tenant in tenants_in(directory):
+        try:
+            with contextlib.closing(open_reader(database_path(directory, tenant), settings)) as connection:
+                found += rows.read_open_calls(connection, tenant)
+        except apsw.Error as error:
+            log.error("open_calls_unreadable", tenant=tenant, detail=str(error))  # noqa: TRY400
+    return tuple(found)
 
 
 def _dead_runs(directory: Path, connection: apsw.Connection) -> list[str | None]:

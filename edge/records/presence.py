@@ -6,9 +6,11 @@ name is never used twice. So a call that is still open is an orphan exactly when
 heartbeat to tune, no process id that another program may have got.
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NewType, Self
@@ -19,6 +21,7 @@ RunId = NewType("RunId", str)
 
 FOLDER = "workers"
 DRAFT = "."
+SWEEPER = ".sweeper"
 RUN_BYTES = 8
 
 
@@ -56,7 +59,8 @@ def is_alive(directory: Path, run: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two who ask at the same time must not take each other for the run.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -69,3 +73,16 @@ def forget_dead(directory: Path) -> None:
     for path in (directory / FOLDER).iterdir():
         if not path.name.startswith(DRAFT) and not is_alive(directory, path.name):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def sole_sweeper(directory: Path) -> Iterator[None]:
+    """One at a time looks after what dead runs left; waits for its turn. The kernel ends the turn of one who dies."""
+    folder = directory / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / SWEEPER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(folder))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -15,12 +15,14 @@ from edge.records.database import Cell
 from edge.records.keyring import KeyReader
 from edge.records.model import (
     CallRecord,
+    Orphan,
     ToolRunRecord,
     TransferRecord,
     Transport,
     TurnRecord,
     TurnTimings,
 )
+from edge.records.presence import RunId
 from edge.records.subjects import SubjectId
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,6 +51,20 @@ def read_open_runs(connection: apsw.Connection) -> tuple[str | None, ...]:
     """The runs of workers that have calls open; None for calls of a release that did not say."""
     runs = connection.execute("SELECT DISTINCT worker FROM calls WHERE ended_at IS NULL")
     return tuple(_optional_text(run) for (run,) in runs)
+
+
+def read_open_calls(connection: apsw.Connection, tenant: str) -> tuple[Orphan, ...]:
+    """All calls that have not ended, whoever has them."""
+    sql = "SELECT call_id, transport, worker FROM calls WHERE ended_at IS NULL"
+    return tuple(
+        Orphan(
+            call_id=_text(call_id),
+            tenant=tenant,
+            transport=Transport(_text(transport)),
+            run=None if run is None else RunId(_text(run)),
+        )
+        for call_id, transport, run in connection.execute(sql)
+    )
 
 
 def read_recent_calls(connection: apsw.Connection, limit: int) -> tuple[CallRecord, ...]:

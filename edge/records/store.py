@@ -26,9 +26,10 @@ import apsw
 from edge.records import rows
 from edge.records.database import DatabaseSettings, database_path, open_reader
 from edge.records.errors import RecordsError, StoreClosedError, StoreOverloadedError, from_sqlite
-from edge.records.files import TenantFiles
+from edge.records.files import Request, Result, TenantFiles
 from edge.records.keyring import KeyReader, open_key_reader
-from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.model import Adopted, CallRecord, Orphan, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.presence import RunId
 
 GROUP_LIMIT = 256  # records in one transaction: bounds how long a group holds the write lock
 
@@ -44,15 +45,19 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pending:
-    record: Record
-    done: asyncio.Future[None]
+    record: Request
+    done: asyncio.Future[Adopted | None]
 
 
 class CallStore:
-    """Writes the records of all tenants of this worker into `directory`, one database each."""
+    """Writes the records of all tenants of this worker into `directory`, one database each.
 
-    def __init__(self, directory: Path, settings: StoreSettings) -> None:
+    `closes_orphans`: end what dead workers left open at once, as nobody will adopt it.
+    """
+
+    def __init__(self, directory: Path, settings: StoreSettings, *, closes_orphans: bool = True) -> None:
         self._settings = settings
+        self._closes_orphans = closes_orphans
         self._queue: queue.Queue[_Pending | None] = queue.Queue(settings.queue_limit + 1)
         self._room = asyncio.Semaphore(settings.queue_limit)
         self._thread = threading.Thread(target=self._run, name="records:writer", daemon=True)
@@ -75,15 +80,28 @@ class CallStore:
             await asyncio.to_thread(self._queue.put, None, timeout=self._settings.save_deadline_s)
             await asyncio.to_thread(self._thread.join, self._settings.save_deadline_s)
 
+    @property
+    def run(self) -> RunId:
+        """Who this run of a worker is."""
+        return self._files.run
+
     async def save(self, record: Record) -> None:
-        """Put a record on disk; calls and turns may be saved again with more known. Raises RecordsError."""
+        """Put a record on disk; calls and turns may be saved again with more known. Raises RecordsError,
+        CallTakenOverError among them: the call is another worker's now."""
+        await self._request(record)
+
+    async def adopt(self, orphan: Orphan) -> Adopted | None:
+        """Make a dead worker's call ours; None where it has ended, or another was faster. Raises RecordsError."""
+        return await self._request(orphan)
+
+    async def _request(self, record: Request) -> Adopted | None:
         if not self._is_open:
             raise StoreClosedError("the store is closed")
         pending = _Pending(record=record, done=asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(self._settings.save_deadline_s), self._room:
                 self._queue.put_nowait(pending)
-                await pending.done
+                return await pending.done
         except (TimeoutError, queue.Full) as error:  # full: earlier saves gave up, their records still wait
             raise StoreOverloadedError(
                 f"{record.tenant}: a record of call {record.call_id} was not written within "
@@ -92,7 +110,7 @@ class CallStore:
 
     def _run(self) -> None:
         with contextlib.closing(self._files):
-            self._files.prepare()
+            self._files.prepare(closes_orphans=self._closes_orphans)
             is_last = False
             while not is_last:
                 group, is_last = self._take_group()
@@ -115,20 +133,20 @@ class CallStore:
                 return group, False
         return group, True
 
-    def _answer(self, members: Sequence[_Pending], results: Sequence[RecordsError | None]) -> None:
+    def _answer(self, members: Sequence[_Pending], results: Sequence[Result]) -> None:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
             self._loop.call_soon_threadsafe(_resolve, members, results)
 
 
-def _resolve(members: Sequence[_Pending], results: Sequence[RecordsError | None]) -> None:
-    for member, error in zip(members, results, strict=True):
+def _resolve(members: Sequence[_Pending], results: Sequence[Result]) -> None:
+    for member, result in zip(members, results, strict=True):
         if member.done.done():
             continue
-        if error is None:
-            member.done.set_result(None)
+        if isinstance(result, RecordsError):
+            member.done.set_exception(result)
         else:
-            member.done.set_exception(error)
+            member.done.set_result(result)
 
 
 class CallReader:

@@ -9,12 +9,24 @@ import apsw
 from edge.call.ports import HangupCause
 from edge.conversation.dialogue import CallOutcome
 from edge.records.audit import AuditAction, AuditTrail, digest_turns
-from edge.records.contents import DESTINATION, TURN_TEXTS, places, seal_texts
+from edge.records.contents import DESTINATION, TURN_TEXTS, places, seal_texts, state_place
 from edge.records.database import Cell
+from edge.records.errors import CallTakenOverError
 from edge.records.keyring import KeyId, Keyring
-from edge.records.model import CallRecord, ContentState, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.model import (
+    Adopted,
+    CallRecord,
+    ContentState,
+    Orphan,
+    Record,
+    StateRecord,
+    ToolRunRecord,
+    TransferRecord,
+    TurnRecord,
+)
 from edge.records.presence import RunId
-from edge.records.rows import to_ms, to_optional_ms
+from edge.records.rows import read_call, to_ms, to_optional_ms
+from edge.records.sealing import SealBrokenError, seal, unseal
 from edge.records.subjects import SubjectId
 
 UPSERT_CALL = """
@@ -56,6 +68,22 @@ WHERE ended_at IS NULL AND worker IS ? RETURNING call_id
 """
 
 
+# A call belongs to one run. Who had it before and wakes up finds another name here.
+SELECT_OWNER = "SELECT worker FROM calls WHERE call_id = ?"
+ADOPT = "UPDATE calls SET worker = ? WHERE call_id = ? AND worker IS ? AND ended_at IS NULL"
+UPSERT_STATE = """
+INSERT INTO call_states VALUES (?, ?, ?)
+ON CONFLICT (call_id) DO UPDATE SET key_id = excluded.key_id, state = excluded.state
+"""
+SELECT_STATE = "SELECT key_id, state FROM call_states WHERE call_id = ?"
+FORGET_STATE = "DELETE FROM call_states WHERE call_id = ?"
+COUNTS = (
+    "SELECT coalesce(max(seq) + 1, 0) FROM turns WHERE call_id = ?",
+    "SELECT count(*) FROM tool_runs WHERE call_id = ?",
+    "SELECT count(*) FROM transfers WHERE call_id = ?",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
     """Writes for one run of a worker into one tenant's database; every method runs inside BEGIN IMMEDIATE."""
@@ -67,7 +95,9 @@ class Writer:
     trail: AuditTrail
 
     def write(self, record: Record) -> None:
-        """Insert a record, or bring its row up to date."""
+        """Insert a record, or bring its row up to date. Raises CallTakenOverError, and nothing is written, where the
+        call belongs to another run: this one was taken for dead."""
+        self._refuse_if_lost(record.call_id)
         match record:
             case CallRecord():
                 self._write_call(record)
@@ -78,6 +108,25 @@ class Writer:
                 self.connection.execute(INSERT_TOOL_RUN, row)
             case TransferRecord():
                 self._write_transfer(record)
+            case StateRecord():
+                self._write_state(record)
+
+    def adopt(self, orphan: Orphan) -> Adopted | None:
+        """Make an open call of a dead run this run's; None where it has ended, or another run was faster."""
+        self.connection.execute(ADOPT, (self.run, orphan.call_id, orphan.run))
+        if self.connection.changes() == 0:
+            return None
+        self.trail.append(AuditAction.CALL_ADOPTED, orphan.call_id, dead=orphan.run, by=self.run)
+        call = read_call(self.connection, orphan.call_id)
+        assert call is not None
+        next_seq, tool_runs, transfers = (self._count(sql, call.call_id) for sql in COUNTS)
+        return Adopted(
+            call=call,
+            state=self._read_state(call),
+            next_seq=next_seq,
+            tool_runs=tool_runs,
+            transfers=transfers,
+        )
 
     def close_calls_of(self, runs: Sequence[str | None], *, reason: str) -> int:
         """End the open calls of these runs as failed; returns how many."""
@@ -86,6 +135,7 @@ class Writer:
             closed = self.connection.execute(CLOSE_CALL, (CallOutcome.FAILED, cause, reason, run)).fetchall()
             for (call_id,) in closed:
                 self.connection.execute(INSERT_ENDED, (call_id,))
+                self.connection.execute(FORGET_STATE, (call_id,))
                 self._tell_end(AuditAction.CALL_ENDED, str(call_id), CallOutcome.FAILED, reason)
                 count += 1
         return count
@@ -101,6 +151,7 @@ class Writer:
             self.trail.append(AuditAction.CALL_ANSWERED, call.call_id, transport=call.transport)
         if call.ended_at is not None:
             self.connection.execute(INSERT_ENDED, (call.call_id,))
+            self.connection.execute(FORGET_STATE, (call.call_id,))
             action = AuditAction.CALL_AMENDED if was_ended else AuditAction.CALL_ENDED
             self._tell_end(action, call.call_id, call.outcome, call.reason)
 
@@ -142,6 +193,31 @@ class Writer:
         )
         self.connection.execute("INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         self.trail.append(AuditAction.TRANSFER, transfer.call_id, reason=transfer.reason, outcome=transfer.outcome)
+
+    def _write_state(self, record: StateRecord) -> None:
+        key = self.keyring.one(record.subject_id)
+        sealed = seal(key.secret, record.state, state_place(self.tenant, record.call_id).bound())
+        self._tell_key(key.key_id)
+        self.connection.execute(UPSERT_STATE, (record.call_id, key.key_id, sealed))
+
+    def _read_state(self, call: CallRecord) -> bytes | None:
+        """The state, or None: never written, or its key was destroyed meanwhile."""
+        key = self.keyring.one(call.subject_id)
+        for key_id, sealed in self.connection.execute(SELECT_STATE, (call.call_id,)):
+            if key_id == key.key_id and isinstance(sealed, bytes):
+                try:
+                    return unseal(key.secret, sealed, state_place(self.tenant, call.call_id).bound())
+                except SealBrokenError:
+                    return None
+        return None
+
+    def _count(self, sql: str, call_id: str) -> int:
+        return int(str(self.connection.execute(sql, (call_id,)).get))
+
+    def _refuse_if_lost(self, call_id: str) -> None:
+        owner = self.connection.execute(SELECT_OWNER, (call_id,)).get
+        if owner is not None and owner != self.run:
+            raise CallTakenOverError(f"call {call_id} belongs to another worker")
 
     def _tell_key(self, key_id: KeyId) -> None:
         """A key is entered with the first content that it seals."""
