@@ -1,6 +1,7 @@
 """Errors of the call.
 
 CallError
+├── CallStateInvalidError    the saved state of a call cannot be read
 ├── IllegalTransitionError   our bug: an event in a state that has no place for it
 ├── NoCapacityError          the node has no free slot
 │   └── NodeCordonedError    the node takes no new calls
@@ -12,6 +13,12 @@ from contract.errors import Blame, BoroughError
 
 class CallError(BoroughError):
     """Base of what can go wrong in a call."""
+
+
+class CallStateInvalidError(CallError):
+    code = "call.state_invalid"
+    blame = Blame.LOCAL
+    hint = "The call began anew. During an upgrade nothing to do; else report it with the log lines of this call_id."
 
 
 class IllegalTransitionError(CallError):

@@ -1,9 +1,10 @@
 """The life of a call as a table. Pure: no I/O, no clock, no logging.
 
 Theory of operation. A call is OFFERED when its leg arrives and nothing has been promised. Only after a capacity slot
-is held does it become CONNECTING: the media path is built and then the leg is answered. In TALKING the agent and the
-caller share the floor (edge.turn.floor rules there). A transfer leaves TALKING for TRANSFERRING, where the caller
-still is ours and hears hold audio; it ends WITH_HUMAN or back in TALKING. CLOSING lets the goodbye drain; from every
+is held does it become CONNECTING: the media path is built and then the leg is answered. A call that is adopted from a
+dead worker is CONNECTING, too, and goes on in TALKING, or WITH_HUMAN where caller and human talk already. In TALKING
+the agent and the caller share the floor (edge.turn.floor rules there). A transfer leaves TALKING for TRANSFERRING,
+where the caller still is ours and hears hold audio; it ends WITH_HUMAN or back in TALKING. CLOSING lets the goodbye drain; from every
 state the caller may hang up, and whatever breaks leads to ENDED; the record is closed there in any case.
 
 Each entry maps (state, event) to (next state, actions). What is not in the table is a bug of ours: `advance` raises
@@ -31,6 +32,8 @@ class CallEvent(StrEnum):
     SLOT_REFUSED = auto()
     NUMBER_UNKNOWN = auto()
     ANSWERED = auto()
+    ADOPTED = auto()
+    ADOPTED_WITH_HUMAN = auto()
     TRANSFER_STARTED = auto()
     TRANSFER_CONNECTED = auto()
     TRANSFER_FAILED = auto()
@@ -45,6 +48,7 @@ class CallAction(StrEnum):
     """What the shell does on a transition, in order."""
 
     GREET = auto()
+    RESUME = auto()
     REFUSE_CONGESTION = auto()
     REFUSE_UNALLOCATED = auto()
     HANG_UP = auto()
@@ -59,6 +63,8 @@ TRANSITIONS: dict[tuple[CallState, CallEvent], Transition] = {
     (_S.OFFERED, _E.SLOT_REFUSED): (_S.ENDED, (_A.REFUSE_CONGESTION,)),
     (_S.OFFERED, _E.NUMBER_UNKNOWN): (_S.ENDED, (_A.REFUSE_UNALLOCATED,)),
     (_S.CONNECTING, _E.ANSWERED): (_S.TALKING, (_A.GREET,)),
+    (_S.CONNECTING, _E.ADOPTED): (_S.TALKING, (_A.RESUME,)),
+    (_S.CONNECTING, _E.ADOPTED_WITH_HUMAN): (_S.WITH_HUMAN, ()),
     (_S.TALKING, _E.TRANSFER_STARTED): (_S.TRANSFERRING, ()),
     (_S.TALKING, _E.GOODBYE_STARTED): (_S.CLOSING, ()),
     (_S.TRANSFERRING, _E.TRANSFER_CONNECTED): (_S.WITH_HUMAN, ()),

@@ -3,7 +3,8 @@
 What cannot be written now (the disk is full, read-only, or the database is locked) waits in memory and is tried again,
 in order; up to `WAITING_LIMIT` records wait. Overflow policy: turns, tool runs and transfers go first, the oldest
 before the newer; the record of a call is only dropped when nothing else is left. Everything dropped is counted in
-`borough_records_failed` and logged. Where the disk guard allows no content, turns are written without their words.
+`borough_records_failed` and logged. Where the disk guard allows no content, turns are written without their words, and
+states of running calls not at all. A state replaces the one of its call that still waits.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from edge.records.errors import (
     StoreOverloadedError,
     StoreReadOnlyError,
 )
-from edge.records.model import CallRecord, ContentState, Record, TurnRecord
+from edge.records.model import CallRecord, ContentState, Record, StateRecord, TurnRecord
 from edge.records.store import CallStore
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,8 @@ class Recorder:
 
     def keep(self, record: Record) -> None:
         """Take a record; returns at once."""
+        if isinstance(record, StateRecord) and not self._takes_state(record):
+            return
         if len(self._waiting) >= WAITING_LIMIT:
             self._make_room()
         self._waiting.append(record)
@@ -95,6 +98,16 @@ class Recorder:
             if self._waiting and self._waiting[0] is record:  # else an overflow dropped it meanwhile
                 self._waiting.popleft()
         self._has_work.clear()
+        return True
+
+    def _takes_state(self, record: StateRecord) -> bool:
+        if self.guard is not None and not self.guard.allows(DiskUse.CONTENT):
+            return False
+        # The first is being written.
+        older = [each for each in self._waiting if isinstance(each, StateRecord) and each.call_id == record.call_id]
+        for each in older:
+            if each is not self._waiting[0]:
+                self._waiting.remove(each)
         return True
 
     def _within_room(self, record: Record) -> Record:

@@ -215,8 +215,9 @@ class Writer:
         return int(str(self.connection.execute(sql, (call_id,)).get))
 
     def _refuse_if_lost(self, call_id: str) -> None:
-        owner = self.connection.execute(SELECT_OWNER, (call_id,)).get
-        if owner is not None and owner != self.run:
+        owner: Cell = self.connection.execute(SELECT_OWNER, (call_id,)).get
+        # Nobody loses a call but by its adoption.
+        if owner not in {None, self.run} and self.trail.tells(AuditAction.CALL_ADOPTED, call_id):
             raise CallTakenOverError(f"call {call_id} belongs to another worker")
 
     def _tell_key(self, key_id: KeyId) -> None:

@@ -65,6 +65,14 @@ class Application:
     bridge_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bridge:
+    """A bridge and who is in it."""
+
+    bridge_id: str
+    channel_ids: tuple[str, ...]
+
+
 class AriClient:
     """Async context manager. Every method raises AriUnavailableError, ChannelGoneError or AriRequestError."""
 
@@ -165,6 +173,11 @@ class AriClient:
     async def channels(self) -> list[Channel]:
         """All channels of this Asterisk."""
         return [parse_channel(each) for each in _as_list(await self._request("GET", "/channels"))]
+
+    async def bridges(self) -> list[Bridge]:
+        """All bridges of this Asterisk with who is in them."""
+        found = [as_object(each) for each in _as_list(await self._request("GET", "/bridges"))]
+        return [Bridge(bridge_id=as_text(each, "id"), channel_ids=tuple(as_texts(each["channels"]))) for each in found]
 
     async def bridge_ids(self) -> list[str]:
         """All bridges of this Asterisk."""

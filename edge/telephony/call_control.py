@@ -78,17 +78,25 @@ async def open_media_channel(board: Switchboard, name: str) -> AsyncIterator[Med
 
 
 class AriCallControl:
-    """CallControl of a call whose caller is bridged with `media`; `stack` ends what a transfer began."""
+    """CallControl of a call whose caller is bridged with `media`, or with `human` where they were connected before;
+    `stack` ends what a transfer began."""
 
     def __init__(
-        self, board: Switchboard, caller: ChannelWatch, caller_number: str, media: MediaChannel, stack: AsyncExitStack
+        self,
+        board: Switchboard,
+        caller: ChannelWatch,
+        caller_number: str,
+        media: MediaChannel | None,
+        stack: AsyncExitStack,
+        *,
+        human: ChannelWatch | None = None,
     ) -> None:
         self._board = board
         self._caller = caller
         self._caller_number = caller_number
         self._media = media
         self._stack = stack
-        self._human: ChannelWatch | None = None
+        self._human = human
         self._transfers = 0
 
     async def hang_up(self, cause: HangupCause) -> None:
@@ -116,7 +124,7 @@ class AriCallControl:
         async with AsyncExitStack() as stack:
             # The caller's changes wake whoever waits for the human, too: either may hang up first.
             human = stack.enter_context(self._board.listener.watch(human_id, self._caller.changed))
-            stack.push_async_callback(release_channel, self._board.client, human_id)
+            stack.push_async_callback(release_watched, self._board.client, human)
             try:
                 outcome = await self._ring(human, destination, timeout_s)
                 if outcome is TransferOutcome.CONNECTED and whisper:
@@ -170,6 +178,7 @@ class AriCallControl:
 
     async def _connect(self, human: ChannelWatch) -> None:
         media = self._media
+        assert media is not None, "caller and human are connected already"
         # One out before the other goes in: three in a bridge would make it a conference for a moment.
         await self._board.client.remove_from_bridge(media.bridge_id, media.channel_id)
         await self._board.client.add_to_bridge(media.bridge_id, human.channel_id)
@@ -215,6 +224,13 @@ async def release_channel(client: AriClient, channel_id: str, cause: HangupCause
             await client.hang_up_if_there(channel_id, int(cause))
     except (AriUnavailableError, TimeoutError):
         return
+
+
+async def release_watched(client: AriClient, watch: ChannelWatch) -> None:
+    """Hang up while cleaning up, unless the channel has ended or another worker has it: who lost a call to a sibling
+    must not end it there."""
+    if not watch.is_gone:
+        await release_channel(client, watch.channel_id)
 
 
 async def release_bridge(client: AriClient, bridge_id: str) -> None:

@@ -8,14 +8,15 @@ another ends with StasisAppReplacedError.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Container, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from edge.call.ports import HangupCause
+from edge.call.ports import HangupCause, MediaLeg
 from edge.media.asterisk_websocket import AsteriskMediaLeg
+from edge.telephony.adoption import StrandedCall, adopt_channels, call_ids_of, find_stranded
 from edge.telephony.ari import AriClient
 from edge.telephony.ari_events import StasisStart
 from edge.telephony.ari_listener import INBOUND, AriListener
@@ -26,6 +27,7 @@ from edge.telephony.call_control import (
     open_media_channel,
     release_bridge,
     release_channel,
+    release_watched,
 )
 from edge.telephony.errors import AriUnavailableError, CallerGoneError, ChannelGoneError, TelephonyError
 
@@ -48,11 +50,13 @@ class InboundCall:
 class InboundCalls:
     """Async context manager around one worker's Stasis app. Raises AriUnavailableError when it cannot register.
 
-    It holds a TaskGroup, so an error in its body comes out in an ExceptionGroup.
+    It holds a TaskGroup, so an error in its body comes out in an ExceptionGroup. `reconciles`: what a former life of
+    this worker left in Asterisk is ended at once; False where it may be adopted first, and `reconcile` called then.
     """
 
-    def __init__(self, client: AriClient, *, app: str, trunk: str = DEFAULT_TRUNK) -> None:
+    def __init__(self, client: AriClient, *, app: str, trunk: str = DEFAULT_TRUNK, reconciles: bool = True) -> None:
         self.overflowed_calls = 0
+        self._reconciles = reconciles
         self._client = client
         self._trunk = trunk
         self._offered: asyncio.Queue[InboundCall] = asyncio.Queue(MAX_OFFERED)
@@ -108,7 +112,7 @@ class InboundCalls:
             raise CallerGoneError(f"call {call.call_id} is not offered (any more)")
         async with AsyncExitStack() as stack:
             stack.callback(self._listener.drop_watch, call.channel_id)
-            stack.push_async_callback(release_channel, self._client, call.channel_id)
+            stack.push_async_callback(release_watched, self._client, caller)
             try:
                 async with asyncio.timeout(SETUP_TIMEOUT_S):
                     media = await stack.enter_async_context(open_media_channel(board, call.call_id))
@@ -119,6 +123,44 @@ class InboundCalls:
             except TimeoutError as error:
                 raise TelephonyError(f"call {call.call_id} was not set up in {SETUP_TIMEOUT_S:.0f} s") from error
             yield media.leg, AriCallControl(board, caller, call.caller_number, media, stack)
+
+    async def find_stranded(self, call_ids: Iterable[str]) -> dict[str, StrandedCall]:
+        """Those of these calls of dead workers whose caller is still on the line. Raises TelephonyError."""
+        return await find_stranded(self._client, call_ids)
+
+    def adopt(self, call: StrandedCall) -> AbstractAsyncContextManager[tuple[MediaLeg, AriCallControl]]:
+        """Go on with a dead worker's call; like `accept`."""
+        return adopt_channels(self._switchboard(), call)
+
+    async def offer_unknown(self, app: str, known: Container[str]) -> None:
+        """Have the callers of a dead worker's app offered to us whose calls nobody has begun: they still ring, or were
+        answered a moment before. Raises TelephonyError."""
+        application = await self._client.application(app)
+        callers = () if application is None else application.channel_ids
+        for channel_id in callers:
+            if channel_id not in known and not channel_id.startswith(f"{app}."):
+                try:
+                    await self._client.move(channel_id, self._listener.app, (INBOUND,))
+                except ChannelGoneError:
+                    continue
+
+    async def reconcile(self, spared: Container[str] = ()) -> None:
+        """End what a previous life of this worker left in Asterisk, but for `spared` calls, which others have."""
+        prefix = f"{self._listener.app}."
+        application = await self._client.application(self._listener.app)
+        ours = set(application.channel_ids) if application is not None else set()
+        for channel in await self._client.channels():
+            channel_id = channel.channel_id
+            is_ours = channel_id.startswith(prefix) or channel_id in ours
+            if is_ours and not self._is_in_use(channel_id, spared):
+                await release_channel(self._client, channel_id, HangupCause.TEMPORARY_FAILURE)
+        for bridge_id in await self._client.bridge_ids():
+            if bridge_id.startswith(prefix) and not self._is_in_use(bridge_id, spared):
+                await release_bridge(self._client, bridge_id)
+
+    def _is_in_use(self, resource_id: str, spared: Container[str]) -> bool:
+        names = (resource_id, *call_ids_of(resource_id))
+        return any(name in spared or self._listener.find_watch(name) is not None for name in names)
 
     async def decline(self, call: InboundCall) -> None:
         """Give the call to the next worker; when none takes it the caller gets 503."""
@@ -137,7 +179,8 @@ class InboundCalls:
         try:
             async with asyncio.timeout(REGISTER_TIMEOUT_S):
                 await self._listener.wait_registered()
-                await self._reconcile()
+                if self._reconciles:
+                    await self.reconcile()
         except (TimeoutError, AriUnavailableError):
             return False
         return True
@@ -172,16 +215,3 @@ class InboundCalls:
         except TelephonyError:
             # Asterisk is gone, and the call with it.
             return
-
-    async def _reconcile(self) -> None:
-        """End what a previous life of this worker left in Asterisk."""
-        prefix = f"{self._listener.app}."
-        application = await self._client.application(self._listener.app)
-        ours = set(application.channel_ids) if application is not None else set()
-        for channel in await self._client.channels():
-            is_ours = channel.channel_id.startswith(prefix) or channel.channel_id in ours
-            if is_ours and self._listener.find_watch(channel.channel_id) is None:
-                await release_channel(self._client, channel.channel_id, HangupCause.TEMPORARY_FAILURE)
-        for bridge_id in await self._client.bridge_ids():
-            if bridge_id.startswith(prefix):
-                await release_bridge(self._client, bridge_id)

@@ -1,0 +1,166 @@
+"""Where a running call stands, as one message that another worker can go on from.
+
+Theory of operation. A session saves its call whenever the dialogue moved: a reply began, a turn ended or was taken
+back, a transfer or a tool began or ended. Each message replaces the one before. Who adopts the call gets the last one.
+It holds personal content and is sealed with the subject's key wherever it lies (`CallStates`).
+
+The message is JSON with a version. A release may add fields with defaults, which older ones ignore; whatever else
+changes makes another version, and a worker that does not know it says so (CallStateInvalidError) and begins anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from edge.call.errors import CallStateInvalidError
+from edge.conversation.dialogue import (
+    Action,
+    DialogueState,
+    EndCall,
+    Escalate,
+    Reply,
+    RunTool,
+    Speech,
+    Understanding,
+)
+from edge.records.model import Adopted, Orphan
+from edge.records.subjects import SubjectId
+
+VERSION = 1
+
+
+class Phase(StrEnum):
+    """What the call is about to do, apart from its turns."""
+
+    TALKING = "talking"
+    TRANSFERRING = "transferring"
+    WITH_HUMAN = "with_human"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedAction:
+    """One of the actions of a reply."""
+
+    escalate: Escalate | None = None
+    end_call: EndCall | None = None
+    run_tool: RunTool | None = None
+
+    @classmethod
+    def of(cls, action: Action | None) -> "SavedAction | None":
+        """The action as it is saved."""
+        match action:
+            case Escalate():
+                return cls(escalate=action)
+            case EndCall():
+                return cls(end_call=action)
+            case RunTool():
+                return cls(run_tool=action)
+            case None:
+                return None
+
+    @property
+    def action(self) -> Action | None:
+        """The action as the conversation made it."""
+        return self.escalate or self.end_call or self.run_tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedTurn:
+    """A committed turn whose reply was being spoken. `began_ms`: UTC since 1970."""
+
+    seq: int
+    began_ms: int
+    caller_text: str
+    understanding: Understanding
+    speeches: tuple[Speech, ...]
+    action: SavedAction | None
+    is_protected: bool
+
+    def reply(self, state: DialogueState) -> Reply:
+        """The reply, which left the dialogue in `state`."""
+        action = self.action.action if self.action is not None else None
+        return Reply(
+            state=state, understanding=self.understanding, speeches=self.speeches, is_complete=True, action=action
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedCall:
+    """A running call. `turn` is the one whose reply is being spoken; `action` what the call is busy with (a transfer,
+    a tool whose answer is awaited); `next_seq` the number of the next turn; `silences` how often in a row the caller
+    said nothing; `intent` the last one that was acted on; `first_audio_ms` as in the call's record."""
+
+    call_id: str
+    tenant: str
+    agent: str
+    subject_id: SubjectId
+    phase: Phase
+    dialogue: DialogueState
+    next_seq: int
+    silences: int
+    intent: str
+    first_audio_ms: int | None = None
+    turn: SavedTurn | None = None
+    action: SavedAction | None = None
+    version: int = VERSION
+
+
+class CallStates(Protocol):
+    """Where the states of running calls are, and who may go on with them.
+
+    On one node the tenant's database, in which an adoption is one transaction (`edge.call.recorded_states`).
+    """
+
+    def keep(self, call: SavedCall) -> None:
+        """Take the newest state of a call of ours; returns at once."""
+
+    async def orphans(self) -> Sequence[Orphan]:
+        """The open calls of dead workers."""
+
+    async def has_open_calls(self, run: str) -> bool:
+        """Whether this run of a worker has calls."""
+
+    async def adopt(self, orphan: Orphan) -> Adopted | None:
+        """Make a call ours, which one worker alone can; None where another was faster, or it has ended.
+
+        Raises RecordsError.
+        """
+
+    async def close_orphans(self) -> int:
+        """End in the records what nobody can adopt; returns how many calls."""
+
+
+_CODEC = TypeAdapter(SavedCall)
+_VERSION = TypeAdapter(dict[str, object])
+
+
+def encode(call: SavedCall) -> bytes:
+    """The message."""
+    return _CODEC.dump_json(call)
+
+
+def decode(message: bytes) -> SavedCall:
+    """The call of a message. Raises CallStateInvalidError for what is none, or of a version that we do not know."""
+    try:
+        version = _VERSION.validate_json(message).get("version")
+        if version != VERSION:
+            raise CallStateInvalidError(f"version {version!r}, this release knows {VERSION}")
+        call = _CODEC.validate_json(message, strict=True)
+    except ValidationError as error:
+        # Without the input: it holds what was said.
+        fields = ", ".join(sorted({".".join(map(str, each["loc"])) or each["type"] for each in error.errors()}))
+        raise CallStateInvalidError(f"not the state of a call: {fields}") from None
+    return replace(call, action=_exactly_one(call.action), turn=_checked(call.turn))
+
+
+def _checked(turn: SavedTurn | None) -> SavedTurn | None:
+    return None if turn is None else replace(turn, action=_exactly_one(turn.action))
+
+
+def _exactly_one(saved: SavedAction | None) -> SavedAction | None:
+    if saved is not None and sum(each is not None for each in (saved.escalate, saved.end_call, saved.run_tool)) != 1:
+        raise CallStateInvalidError("an action is of one kind")
+    return saved

@@ -1,0 +1,243 @@
+"""The other call workers of this node: who they are, and whether they live.
+
+Theory of operation. Every worker listens on a unix socket in a folder that all of them share, and when it starts it
+connects to those that are there; so each pair has one connection, and nobody looks for newcomers. Over it both say who
+they are (one line of JSON) and then send a byte twice a second.
+
+Death is told by the kernel: a pidfd of the peer becomes readable when its process has ended, however it ended, and its
+locks (its run, its slots) are free by then. Nothing is asked again and again.
+
+A peer that sends nothing for `SILENT_AFTER_S` hangs, or was stopped. Its callers hear silence, so it is taken for dead,
+if it has calls. It must not wake up beside whoever adopts them: it is ended with SIGKILL, which a stopped process
+cannot outlive, and its death is then told as any other. Where it cannot be ended nothing is adopted.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import secrets
+import signal
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+FOLDER = "workers"
+NAME_BYTES = 4
+PULSE = b"."
+PULSE_EVERY_S = 0.5
+# Longer than any pause of a loop that still serves calls: the rated load leaves it late by milliseconds.
+SILENT_AFTER_S = 4.0
+# After this loop itself was late, what the peer sent meanwhile is read before it is judged.
+CONFIRM_AFTER_S = 0.5
+LONGEST_HELLO_BYTES = 512
+STALE_AFTER_S = 10.0
+_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sibling:
+    """A run of a worker of this node. `app` is its Stasis app."""
+
+    run: str
+    app: str
+
+
+@dataclass(slots=True, kw_only=True)
+class _Link:
+    sibling: Sibling
+    pidfd: int
+    writer: asyncio.StreamWriter
+    heard: float
+    is_over: bool = False
+    pulses: int = 0
+    reading: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Siblings:
+    """Async context manager; holds the links to all other workers while it is open.
+
+    `on_death` is awaited once for each sibling that died; `has_calls` says whether one that hangs is worth ending;
+    `on_hung` counts one that was ended.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        me: Sibling,
+        *,
+        on_death: Callable[[Sibling], Awaitable[None]],
+        has_calls: Callable[[str], Awaitable[bool]],
+        on_hung: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._directory = directory / FOLDER
+        self._me = me
+        self._on_death = on_death
+        self._has_calls = has_calls
+        self._on_hung = on_hung
+        self._links: dict[str, _Link] = {}
+        self._stack = contextlib.AsyncExitStack()
+        self._socket = self._directory / secrets.token_hex(NAME_BYTES)
+
+    @property
+    def known(self) -> tuple[Sibling, ...]:
+        """Who lives."""
+        return tuple(link.sibling for link in self._links.values())
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            stack.callback(self._close)
+            self._directory.mkdir(mode=0o770, parents=True, exist_ok=True)
+            server = await asyncio.start_unix_server(self._serve, path=_address(self._socket))
+            stack.callback(self._socket.unlink, missing_ok=True)
+            stack.callback(server.close)
+            self._pulsing = asyncio.get_running_loop().call_later(PULSE_EVERY_S, self._pulse)
+            # Bound first, then looked around: of two that start together at least one sees the other.
+            for path in self._directory.iterdir():
+                if path != self._socket:
+                    await self._connect(path)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    def _close(self) -> None:
+        self._pulsing.cancel()
+        for link in list(self._links.values()):
+            self._drop(link)
+
+    # Meeting.
+
+    async def _connect(self, path: Path) -> None:
+        try:
+            reader, writer = await asyncio.open_unix_connection(_address(path))
+        except (ConnectionError, FileNotFoundError):
+            _clear(path)
+            return
+        self._tasks.create_task(self._hold(reader, writer), name="siblings:link")
+
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.create_task(self._hold(reader, writer), name="siblings:link")
+
+    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Keep one link until the other end closes it or its process ends."""
+        try:
+            pidfd = _pidfd_of(writer)
+        except OSError:
+            writer.close()
+            return
+        link: _Link | None = None
+        try:
+            writer.write(json.dumps({"run": self._me.run, "app": self._me.app}).encode() + b"\n")
+            link = self._begin(_parse(await reader.readuntil(b"\n")), pidfd, writer)
+            while await reader.read(1024):
+                link.heard = asyncio.get_running_loop().time()
+            # It ends in order, or has ended: nothing more is to be heard.
+            link.heard = math.inf
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            pass
+        finally:
+            # Its pidfd is still watched: a closed connection alone is no death.
+            writer.close()
+            if link is None:
+                os.close(pidfd)
+
+    def _begin(self, sibling: Sibling, pidfd: int, writer: asyncio.StreamWriter) -> _Link:
+        loop = asyncio.get_running_loop()
+        link = _Link(sibling=sibling, pidfd=pidfd, writer=writer, heard=loop.time(), reading=asyncio.current_task())
+        if sibling.run in self._links:  # both connected at the same time
+            self._drop(self._links[sibling.run])
+        self._links[sibling.run] = link
+        loop.add_reader(pidfd, self._died, link)
+        log.info("sibling_met", sibling=sibling.app)
+        return link
+
+    # Dying.
+
+    def _died(self, link: _Link) -> None:
+        self._drop(link)
+        log.warning("sibling_died", sibling=link.sibling.app)
+        self._tasks.create_task(self._tell(link.sibling), name=f"siblings:{link.sibling.app}:death")
+
+    async def _tell(self, sibling: Sibling) -> None:
+        await self._on_death(sibling)
+
+    def _drop(self, link: _Link) -> None:
+        if link.is_over:
+            return
+        link.is_over = True
+        if self._links.get(link.sibling.run) is link:
+            del self._links[link.sibling.run]
+        asyncio.get_running_loop().remove_reader(link.pidfd)
+        os.close(link.pidfd)
+        link.writer.close()
+
+    # Living.
+
+    def _pulse(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._pulsing = loop.call_later(PULSE_EVERY_S, self._pulse)
+        for link in list(self._links.values()):
+            if not link.writer.is_closing():
+                link.writer.write(PULSE)
+            if loop.time() - link.heard > SILENT_AFTER_S:
+                # Not again before it has been looked at.
+                link.heard = loop.time() + CONFIRM_AFTER_S
+                self._tasks.create_task(self._end_if_hung(link, link.heard), name="siblings:hung")
+
+    async def _end_if_hung(self, link: _Link, since: float) -> None:
+        await asyncio.sleep(CONFIRM_AFTER_S)
+        if link.is_over or link.heard != since or not await self._has_calls(link.sibling.run) or link.is_over:
+            return
+        log.error("sibling_hangs", sibling=link.sibling.app, silent_s=SILENT_AFTER_S)
+        try:
+            signal.pidfd_send_signal(link.pidfd, signal.SIGKILL)
+        except OSError as error:
+            log.error("sibling_not_ended", sibling=link.sibling.app, detail=str(error))  # noqa: TRY400
+        else:
+            self._on_hung()
+
+
+def _parse(line: bytes) -> Sibling:
+    """Raises ValueError."""
+    if len(line) > LONGEST_HELLO_BYTES:
+        raise ValueError("too long for a name")
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - bad input, not a bug
+    run, app = message.get("run"), message.get("app")
+    if not isinstance(run, str) or not isinstance(app, str):
+        raise ValueError("no run or no app")  # noqa: TRY004 - bad input, not a bug
+    return Sibling(run=run, app=app)
+
+
+def _pidfd_of(writer: asyncio.StreamWriter) -> int:
+    """A pidfd of the process at the other end. Raises OSError when it has ended."""
+    raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, _, _ = _CREDENTIALS.unpack(raw)
+    return os.pidfd_open(pid)
+
+
+def _address(path: Path) -> str:
+    return str(path)
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of a dead worker; a young one may be about to listen."""
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - path.stat().st_mtime > STALE_AFTER_S:
+            path.unlink()

@@ -1,0 +1,166 @@
+"""What a dead worker left in Asterisk, and taking it over.
+
+Asterisk keeps a caller's channel in Stasis when its worker dies, in its bridge, with a media channel that has lost its
+websocket. Moving the channel to our app changes who gets its events and nothing else: a caller who is connected with
+a human hears no gap. Ids of channels and bridges name the app that made them, the kind, and the call
+(`Switchboard.name_part`), so what belongs to a call is found whoever made it.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from edge.call.ports import HangupCause, LegClosed, LegEvent, MediaLeg
+from edge.telephony.ari import AriClient, Bridge
+from edge.telephony.ari_events import Channel
+from edge.telephony.ari_listener import ChannelWatch
+from edge.telephony.call_control import (
+    SETUP_TIMEOUT_S,
+    AriCallControl,
+    Switchboard,
+    open_media_channel,
+    release_bridge,
+    release_channel,
+    release_watched,
+)
+from edge.telephony.errors import CallerGoneError, ChannelGoneError, TelephonyError
+
+ADOPTED = "adopted"
+HUMAN = "human"
+KINDS = ("bridge", "media", HUMAN)
+UP = "Up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrandedCall:
+    """A caller whose worker died. `human_id` is who is connected with the caller; `channel_ids` and `bridge_ids` are
+    what else was made for the call, to be cleared away."""
+
+    call_id: str
+    channel: Channel
+    human_id: str | None
+    channel_ids: tuple[str, ...]
+    bridge_ids: tuple[str, ...]
+
+
+class ClosedLeg:
+    """The leg of a caller who talks with a human: nothing comes, what is sent goes nowhere."""
+
+    async def receive(self) -> LegEvent:
+        """Return that nothing follows."""
+        return LegClosed(reason="with a human")
+
+    async def send(self, pcm: bytes) -> None:
+        """Forget it."""
+
+    async def mark(self, name: str) -> None:
+        """Never reached."""
+
+    async def pause(self) -> None:
+        """Nothing plays."""
+
+    async def resume(self) -> None:
+        """Nothing plays."""
+
+    async def flush(self) -> None:
+        """Nothing plays."""
+
+
+async def find_stranded(client: AriClient, call_ids: Iterable[str]) -> dict[str, StrandedCall]:
+    """Those of these calls whose caller is still on the line. Raises TelephonyError."""
+    channels, bridges = await client.channels(), await client.bridges()
+    by_id = {channel.channel_id: channel for channel in channels}
+    return {call_id: _stranded(by_id, bridges, call_id) for call_id in call_ids if call_id in by_id}
+
+
+def belongs_to(resource_id: str, call_id: str) -> bool:
+    """Whether a channel or bridge was made for this call."""
+    return resource_id != call_id and call_id in call_ids_of(resource_id)
+
+
+def call_ids_of(resource_id: str) -> tuple[str, ...]:
+    """The calls that a channel or bridge may have been made for, going by its id: names of parts follow that of the
+    call after a dot, and Asterisk's own ids of callers have dots in them. A caller's channel is its call."""
+    parts = resource_id.split(".")
+    if len(parts) < 3 or parts[1] not in KINDS:
+        return (resource_id,)
+    return tuple(".".join(parts[2:end]) for end in range(3, len(parts) + 1))
+
+
+def _stranded(channels: dict[str, Channel], bridges: list[Bridge], call_id: str) -> StrandedCall:
+    ours = [each for each in channels if belongs_to(each, call_id)]
+    together = {each for bridge in bridges if call_id in bridge.channel_ids for each in bridge.channel_ids}
+    humans = [each for each in ours if each in together and each.split(".")[1] == HUMAN]
+    return StrandedCall(
+        call_id=call_id,
+        channel=channels[call_id],
+        human_id=humans[0] if humans and channels[humans[0]].state == UP else None,
+        channel_ids=tuple(each for each in ours if each not in humans),
+        bridge_ids=tuple(bridge.bridge_id for bridge in bridges if belongs_to(bridge.bridge_id, call_id)),
+    )
+
+
+@asynccontextmanager
+async def adopt_channels(board: Switchboard, call: StrandedCall) -> AsyncIterator[tuple[MediaLeg, AriCallControl]]:
+    """Make the caller ours and connect our audio, or keep the caller connected with the human. On leaving the caller is
+    hung up and nothing stays behind.
+
+    Raises CallerGoneError when the caller hangs up meanwhile, else TelephonyError or MediaProtocolError.
+    """
+    async with AsyncExitStack() as stack:
+        changed = asyncio.Event()
+        caller = stack.enter_context(board.listener.watch(call.channel.channel_id, changed))
+        stack.push_async_callback(release_watched, board.client, caller)
+        try:
+            async with asyncio.timeout(SETUP_TIMEOUT_S):
+                await _move(board, caller)
+                leg, control = await _connect(board, call, caller, stack)
+        except ChannelGoneError as error:
+            raise CallerGoneError(f"the caller of {call.call_id} hung up") from error
+        except TimeoutError as error:
+            raise TelephonyError(f"call {call.call_id} was not adopted in {SETUP_TIMEOUT_S:.0f} s") from error
+        yield leg, control
+
+
+async def _move(board: Switchboard, watch: ChannelWatch) -> None:
+    await board.client.move(watch.channel_id, board.listener.app, (ADOPTED,))
+    await watch.wait_in_stasis()
+
+
+async def _connect(
+    board: Switchboard, call: StrandedCall, caller: ChannelWatch, stack: AsyncExitStack
+) -> tuple[MediaLeg, AriCallControl]:
+    number = call.channel.caller_number
+    # A name of its own: a worker may adopt the calls of its own former life.
+    name = f"{call.call_id}.{secrets.token_hex(3)}"
+    if call.human_id is not None:
+        human = stack.enter_context(board.listener.watch(call.human_id, caller.changed))
+        stack.push_async_callback(release_watched, board.client, human)
+        await _move(board, human)
+        await _join(board, name, stack, caller, human)
+        await _clear(board.client, call)
+        return ClosedLeg(), AriCallControl(board, caller, number, None, stack, human=human)
+    media = await stack.enter_async_context(open_media_channel(board, name))
+    await board.client.add_to_bridge(media.bridge_id, caller.channel_id, media.channel_id)
+    await board.client.answer(caller.channel_id)
+    await _clear(board.client, call)
+    return media.leg, AriCallControl(board, caller, number, media, stack)
+
+
+async def _join(
+    board: Switchboard, name: str, stack: AsyncExitStack, caller: ChannelWatch, human: ChannelWatch
+) -> None:
+    """Put both into a bridge of ours: the old one is the dead worker's, and would go with what it left."""
+    bridge_id = board.name_part("bridge", name)
+    await board.client.create_bridge(bridge_id)
+    stack.push_async_callback(release_bridge, board.client, bridge_id)
+    await board.client.add_to_bridge(bridge_id, caller.channel_id, human.channel_id)
+
+
+async def _clear(client: AriClient, call: StrandedCall) -> None:
+    for channel_id in call.channel_ids:
+        await release_channel(client, channel_id, HangupCause.NORMAL)
+    for bridge_id in call.bridge_ids:
+        await release_bridge(client, bridge_id)

@@ -1,0 +1,140 @@
+"""Callers whose worker died are taken over in Asterisk, and the one who had them cannot end them any more."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from edge.call.ports import HangupCause, TransferOutcome
+from edge.telephony.adoption import StrandedCall, belongs_to, call_ids_of
+from edge.telephony.ari import AriClient
+from edge.telephony.errors import CallerGoneError
+from edge.telephony.inbound import InboundCalls
+from tests.asterisk_pair import AsteriskPair
+from tests.edge.telephony.carrier_caller import Carrier
+from tests.edge.telephony.conftest import APP, address_of
+from tests.edge.telephony.test_calls import LOUD, connected, hear, level, listen, next_call, tone
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OTHER = "calls-1"
+
+
+@asynccontextmanager
+async def other_worker(pair: AsteriskPair) -> AsyncIterator[tuple[AriClient, InboundCalls]]:
+    async with AriClient(address_of(pair.node.settings)) as client, InboundCalls(client, app=OTHER) as calls:
+        yield client, calls
+
+
+async def stranded(calls: InboundCalls, call_id: str) -> StrandedCall:
+    return (await calls.find_stranded([call_id]))[call_id]
+
+
+async def test_parts_of_a_call_are_known_by_their_ids() -> None:
+    assert belongs_to("calls-1.bridge.1700000000.12", "1700000000.12")
+    assert belongs_to("calls-1.media.1700000000.12.1", "1700000000.12")
+    assert not belongs_to("calls-1.media.1700000000.121", "1700000000.12")
+    assert not belongs_to("1700000000.12", "1700000000.12")
+    assert call_ids_of("1700000000.12") == ("1700000000.12",)
+
+
+async def test_a_moved_caller_hears_the_new_worker_and_the_old_one_lets_go(
+    pair: AsteriskPair, calls: InboundCalls, carrier: Carrier
+) -> None:
+    """The old worker lives (it only was taken for dead): it is told, and its way out ends nothing of the call."""
+    async with carrier.ring() as caller:
+        call = await next_call(calls)
+        async with (
+            calls.accept(call) as (_, control),
+            carrier.talk(caller) as theirs,
+            other_worker(pair) as (client, others),
+        ):
+            adopting = others.adopt(await stranded(others, call.call_id))
+            async with asyncio.timeout(10), adopting as (leg, _):
+                await control.wait_until_ended()
+                await control.hang_up(HangupCause.NORMAL)
+                await leg.send(tone(1))
+                await hear(theirs.leg, loud=True)
+                assert not belongs_to_old(await client.bridge_ids())
+        async with asyncio.timeout(5):
+            await caller.watch.wait_until(lambda: caller.watch.is_gone)
+
+
+def belongs_to_old(bridge_ids: list[str]) -> list[str]:
+    return [each for each in bridge_ids if each.startswith(f"{APP}.")]
+
+
+async def test_the_old_worker_leaving_first_does_not_end_the_call(
+    pair: AsteriskPair, calls: InboundCalls, carrier: Carrier
+) -> None:
+    async with carrier.ring() as caller, asyncio.timeout(10):
+        call = await next_call(calls)
+        async with other_worker(pair) as (client, others):
+            leaving = asyncio.Event()
+
+            async def old_owner() -> None:
+                async with calls.accept(call):
+                    await leaving.wait()
+
+            owner = asyncio.create_task(old_owner())
+            async with carrier.talk(caller) as theirs:
+                async with others.adopt(await stranded(others, call.call_id)) as (leg, _):
+                    leaving.set()
+                    await owner
+                    assert await client.has_channel(call.channel_id)
+                    await leg.send(tone(1))
+                    await hear(theirs.leg, loud=True)
+
+
+async def test_a_caller_who_has_gone_is_not_stranded(pair: AsteriskPair, calls: InboundCalls, carrier: Carrier) -> None:
+    async with AsyncExitStack() as stack:
+        async with carrier.ring(), asyncio.timeout(10):
+            call = await next_call(calls)
+            _, others = await stack.enter_async_context(other_worker(pair))
+            found = await stranded(others, call.call_id)
+        async with asyncio.timeout(10):
+            while await others.find_stranded([call.call_id]):
+                await asyncio.sleep(0.02)
+            with pytest.raises(CallerGoneError):
+                async with others.adopt(found):
+                    pass
+
+
+async def test_caller_and_human_stay_connected(pair: AsteriskPair, calls: InboundCalls, carrier: Carrier) -> None:
+    """The human is found with the caller, both are moved, and each hears the other."""
+    async with connected(carrier, calls) as (caller, theirs, _, control), other_worker(pair) as (client, others):
+        transfer = asyncio.create_task(control.transfer(pair.human_uri("sales"), whisper=(), timeout_s=5))
+        async with asyncio.timeout(15):
+            human = await carrier.humans.get()
+            async with carrier.pick_up(human) as humans_media:
+                assert await transfer is TransferOutcome.CONNECTED
+                (call_id,) = [each.channel_id for each in await client.channels() if each.channel_id.count(".") == 1]
+                found = await stranded(others, call_id)
+                assert found.human_id is not None
+                async with others.adopt(found) as (_, new_control):
+                    await theirs.send(tone(0.5))
+                    await hear(humans_media.leg, loud=True)
+                    await humans_media.leg.send(tone(0.5))
+                    heard = await listen(theirs, 1.0)
+                    assert level(heard) > LOUD
+                    await carrier.client.hang_up_if_there(human.channel_id, 16)
+                    await new_control.wait_until_ended()
+        async with asyncio.timeout(5):
+            await caller.watch.wait_until(lambda: caller.watch.is_gone)
+
+
+async def test_a_caller_who_rings_is_offered_to_the_sibling(
+    pair: AsteriskPair, calls: InboundCalls, carrier: Carrier
+) -> None:
+    """Nobody had answered: it becomes a call of the sibling like any other."""
+    async with carrier.ring() as caller, asyncio.timeout(10), AsyncExitStack() as stack:
+        call = await next_call(calls)
+        client, others = await stack.enter_async_context(other_worker(pair))
+        await others.offer_unknown(APP, known=())
+        moved = await next_call(others)
+        assert (moved.call_id, moved.called_number) == (call.call_id, call.called_number)
+        application = await client.application(APP)
+        print("still listed in the old app:", application)
+        async with others.accept(moved), carrier.talk(caller):
+            assert not caller.watch.is_gone
