@@ -11,7 +11,7 @@ from edge.call.turn import FinishedTurn
 from edge.call.watchdog import Alarm
 from edge.conversation.dialogue import CallOutcome, Escalate
 from edge.observability.metrics import CallMetrics
-from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, Transport, TurnRecord
+from edge.records.model import Adopted, CallRecord, Record, ToolRunRecord, TransferRecord, Transport, TurnRecord
 from edge.records.subjects import SubjectId
 from edge.rollups.cut import counted_intent
 
@@ -64,6 +64,27 @@ class CallHistory:
         self._metrics.calls_active.inc()
         self._save(replace(self._record, answered_at=datetime.now(UTC)))
 
+    @property
+    def intent(self) -> str:
+        """The last intent that was acted on."""
+        return self._intent
+
+    @property
+    def first_audio_ms(self) -> int | None:
+        """From answering to the agent's first audio, once that was sent."""
+        return self._record.first_audio_ms
+
+    def resumed(self, adopted: Adopted, *, intent: str, first_audio_ms: int | None) -> None:
+        """The call goes on here that another worker had: its record, and the numbers of its rows."""
+        call = adopted.call
+        self._record = replace(
+            self._record, started_at=call.started_at, answered_at=call.answered_at, first_audio_ms=first_audio_ms
+        )
+        self._answered = self.monotonic(call.answered_at or call.started_at)
+        self._tools, self._transfers, self._intent = adopted.tool_runs, adopted.transfers, intent
+        self._metrics.calls_active.inc()
+        self._save(self._record)
+
     def turn(self, turn: FinishedTurn) -> None:
         """A turn is final."""
         citations = tuple(speech.citation for speech in turn.reply.speeches if speech.citation is not None)
@@ -73,7 +94,7 @@ class CallHistory:
                 tenant=self._facts.tenant,
                 subject_id=self._facts.subject_id,
                 seq=turn.seq,
-                began_at=self._wall(turn.began),
+                began_at=self.wall(turn.began),
                 caller_text=turn.caller_text,
                 agent_text=turn.agent_text,
                 intent=turn.reply.understanding.intent,
@@ -169,5 +190,10 @@ class CallHistory:
         self._record = record
         self._keep(record)
 
-    def _wall(self, monotonic_s: float) -> datetime:
+    def wall(self, monotonic_s: float) -> datetime:
+        """The time of day of a moment on the monotonic clock."""
         return datetime.now(UTC) - timedelta(seconds=self._now() - monotonic_s)
+
+    def monotonic(self, moment: datetime) -> float:
+        """The moment on the monotonic clock of a time of day."""
+        return self._now() - (datetime.now(UTC) - moment).total_seconds()

@@ -4,8 +4,9 @@ Theory of operation. A call is OFFERED when its leg arrives and nothing has been
 is held does it become CONNECTING: the media path is built and then the leg is answered. A call that is adopted from a
 dead worker is CONNECTING, too, and goes on in TALKING, or WITH_HUMAN where caller and human talk already. In TALKING
 the agent and the caller share the floor (edge.turn.floor rules there). A transfer leaves TALKING for TRANSFERRING,
-where the caller still is ours and hears hold audio; it ends WITH_HUMAN or back in TALKING. CLOSING lets the goodbye drain; from every
-state the caller may hang up, and whatever breaks leads to ENDED; the record is closed there in any case.
+where the caller still is ours and hears hold audio; it ends WITH_HUMAN or back in TALKING. CLOSING lets the goodbye
+drain; from every state the caller may hang up, and whatever breaks leads to ENDED; the record is closed there in any
+case.
 
 Each entry maps (state, event) to (next state, actions). What is not in the table is a bug of ours: `advance` raises
 IllegalTransitionError and nothing changes.

@@ -21,11 +21,12 @@ from edge.call.observer import CallObserver, NobodyWatches
 from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
 from edge.call.preparation import Preparer
 from edge.call.roster import Roster, ServedAgent, ServedRoster
-from edge.call.session import CallParts, CallSession
+from edge.call.saved_call import SavedCall
+from edge.call.session import CallParts, CallSession, Resumption
 from edge.call.slots import SlotLedger
 from edge.observability.logs import bind_call
 from edge.observability.metrics import CallMetrics
-from edge.records.model import Record, Transport
+from edge.records.model import CallRecord, Record, Transport
 from edge.records.subjects import name_subject
 from edge.speech.prepared import PreparedAudio
 from edge.sync.cordon import Cordon
@@ -68,6 +69,7 @@ class Reception:
     metrics: CallMetrics
     keep: Callable[[Record], None]
     subject_key: bytes
+    save: Callable[[SavedCall], None] = field(default=lambda _: None)
     cordon: Cordon = field(default_factory=Cordon)
     running: dict[str, CallSession] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,7 +84,7 @@ class Reception:
         try:
             self._check_cordon()
             agent = self.roster.current.by_number(call.called_number)
-            slot = self.slots.take()
+            slot = self.slots.take(call.call_id)
         except UnknownNumberError:
             await self._refuse(inbound, call, lifecycle.advance(CallEvent.NUMBER_UNKNOWN), "unknown_number")
             return
@@ -149,7 +151,25 @@ class Reception:
         lifecycle.advance(CallEvent.SLOT_TAKEN)
         await self._carry(agent, caller, lifecycle)
 
-    async def _carry(self, served: ServedAgent, caller: Caller, lifecycle: CallLifecycle) -> None:
+    async def go_on(
+        self, served: ServedAgent, call: CallRecord, leg: MediaLeg, control: CallControl, resumption: Resumption
+    ) -> None:
+        """Carry a call that another worker had; its slot is held and its audio is back."""
+        caller = Caller(
+            call_id=call.call_id,
+            caller_number="",
+            called_number=call.called_number,
+            transport=call.transport,
+            leg=leg,
+            control=control,
+        )
+        lifecycle = CallLifecycle()
+        lifecycle.advance(CallEvent.SLOT_TAKEN)
+        await self._carry(served, caller, lifecycle, resumption)
+
+    async def _carry(
+        self, served: ServedAgent, caller: Caller, lifecycle: CallLifecycle, resumption: Resumption | None = None
+    ) -> None:
         agent = served.conversation.agent
         bind_call(call_id=caller.call_id, tenant=agent.tenant)
         facts = CallFacts(
@@ -157,7 +177,9 @@ class Reception:
             tenant=agent.tenant,
             agent=agent.name,
             agent_version=served.version,
-            subject_id=name_subject(caller.caller_number, self.subject_key),
+            subject_id=name_subject(caller.caller_number, self.subject_key)
+            if resumption is None
+            else resumption.adopted.call.subject_id,
             called_number=caller.called_number,
             transport=caller.transport,
         )
@@ -182,6 +204,8 @@ class Reception:
                 tools=served.tools,
                 human=agent.human,
                 filler=agent.phrases.filler[0],
+                save=self.save,
+                resumption=resumption,
                 now=time.monotonic,
             ),
             lifecycle,

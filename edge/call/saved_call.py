@@ -9,6 +9,7 @@ changes makes another version, and a worker that does not know it says so (CallS
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -91,7 +92,8 @@ class SavedTurn:
 class SavedCall:
     """A running call. `turn` is the one whose reply is being spoken; `action` what the call is busy with (a transfer,
     a tool whose answer is awaited); `next_seq` the number of the next turn; `silences` how often in a row the caller
-    said nothing; `intent` the last one that was acted on; `first_audio_ms` as in the call's record."""
+    said nothing; `intent` the last one that was acted on; `first_audio_ms` as in the call's record; `tool_key` makes
+    another run of the same tool the same act."""
 
     call_id: str
     tenant: str
@@ -105,7 +107,14 @@ class SavedCall:
     first_audio_ms: int | None = None
     turn: SavedTurn | None = None
     action: SavedAction | None = None
+    tool_key: str = ""
     version: int = VERSION
+
+    def after(self, next_seq: int) -> "SavedCall":
+        """The call once its records have got to turn `next_seq`: a reply that was put on record was heard."""
+        if self.turn is None or next_seq <= self.turn.seq:
+            return self
+        return replace(self, turn=None, action=self.action or self.turn.action)
 
 
 class CallStates(Protocol):
@@ -117,11 +126,14 @@ class CallStates(Protocol):
     def keep(self, call: SavedCall) -> None:
         """Take the newest state of a call of ours; returns at once."""
 
+    def sweeping(self) -> AbstractAsyncContextManager[None]:
+        """Be the only worker of the node that looks after calls of dead ones; waits for its turn."""
+
+    async def open_calls(self) -> Sequence[Orphan]:
+        """The open calls of all workers, the dead ones' among them."""
+
     async def orphans(self) -> Sequence[Orphan]:
         """The open calls of dead workers."""
-
-    async def has_open_calls(self, run: str) -> bool:
-        """Whether this run of a worker has calls."""
 
     async def adopt(self, orphan: Orphan) -> Adopted | None:
         """Make a call ours, which one worker alone can; None where another was faster, or it has ended.
@@ -130,7 +142,7 @@ class CallStates(Protocol):
         """
 
     async def close_orphans(self) -> int:
-        """End in the records what nobody can adopt; returns how many calls."""
+        """End in the records what nobody adopted; returns how many calls."""
 
 
 _CODEC = TypeAdapter(SavedCall)

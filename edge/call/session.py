@@ -10,12 +10,13 @@ Tasks: `legs` pumps audio events in, `ended` waits for the hang-up, `tick` posts
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
-from edge.call.history import CallFacts, CallHistory
+from edge.call.history import NO_INTENT, CallFacts, CallHistory
 from edge.call.hold import play_ringing
 from edge.call.inbox import (
     CallerGone,
@@ -42,7 +43,8 @@ from edge.call.ports import (
     TransferOutcome,
 )
 from edge.call.preparation import Preparer
-from edge.call.turn import FinishedTurn
+from edge.call.saved_call import Phase, SavedAction, SavedCall, SavedTurn
+from edge.call.turn import FinishedTurn, Turn
 from edge.call.turns import TurnParts, TurnTaking
 from edge.call.watchdog import Alarm, Watchdog, WatchdogSettings
 from edge.conversation.dialogue import (
@@ -57,6 +59,8 @@ from edge.conversation.dialogue import (
     ToolResult,
     Understanding,
 )
+from edge.records.model import Adopted
+from edge.records.rows import EPOCH, to_ms
 from edge.turn.activity import SpeechActivity
 
 log = structlog.get_logger(__name__)
@@ -85,6 +89,8 @@ class Conversation(Protocol):
 
     def no_input(self, state: DialogueState, count: int) -> Reply: ...
 
+    def resume(self, state: DialogueState) -> Reply: ...
+
     def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState: ...
 
 
@@ -96,8 +102,23 @@ class ToolRunner(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """A call that a dead worker had. `saved` is None where its state is not known: then the call begins anew."""
+
+    adopted: Adopted
+    saved: SavedCall | None
+    is_with_human: bool
+
+    @property
+    def current(self) -> SavedCall | None:
+        """The state, as far as the records have not got further."""
+        return None if self.saved is None else self.saved.after(self.adopted.next_seq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallParts:
-    """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply."""
+    """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply; `save`
+    takes the state of the call for whoever may have to go on with it, and returns at once."""
 
     facts: CallFacts
     leg: MediaLeg
@@ -111,6 +132,8 @@ class CallParts:
     human: str
     filler: str
     now: Callable[[], float]
+    save: Callable[[SavedCall], None] = field(default=lambda _: None)
+    resumption: Resumption | None = None
     watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
 
 
@@ -127,6 +150,9 @@ class CallSession:
         self._outcome = CallOutcome.CONTAINED
         self._reason = "caller_hung_up"
         self._waiting_reply: Reply | None = None
+        self._awaited: Escalate | RunTool | None = None
+        self._tool_key = ""
+        self._has_moved = False
         self._cause = HangupCause.NORMAL
 
     async def run(self) -> CallOutcome:
@@ -137,8 +163,12 @@ class CallSession:
                 self._turns = TurnTaking(self._turn_parts(tasks))
                 for work, name in ((self._pump(), "legs"), (self._wait_ended(), "ended"), (self._tick(), "tick")):
                     self._spawn(work, name)
-                self._parts.history.opened()
-                self._advance(CallEvent.ANSWERED)
+                if self._parts.resumption is None:
+                    self._parts.history.opened()
+                    self._advance(CallEvent.ANSWERED)
+                else:
+                    self._take_over(self._parts.resumption)
+                self._save_if_moved()
                 await self._handle_inbox()
                 self._stop()
         except* _CallOverError:
@@ -172,6 +202,107 @@ class CallSession:
             call_id=parts.facts.call_id,
         )
 
+    # For whoever may have to go on.
+
+    def moved(self) -> None:
+        """Have the state saved once what happened has been handled."""
+        self._has_moved = True
+
+    def _save_if_moved(self) -> None:
+        if not self._has_moved or self._lifecycle.state is CallState.ENDED:
+            return
+        self._has_moved = False
+        parts, turns = self._parts, self._turns
+        saved = SavedCall(
+            call_id=parts.facts.call_id,
+            tenant=parts.facts.tenant,
+            agent=parts.facts.agent,
+            subject_id=parts.facts.subject_id,
+            phase=_PHASES.get(self._lifecycle.state, Phase.TALKING),
+            dialogue=turns.state,
+            next_seq=turns.next_seq,
+            silences=self._silences,
+            intent=parts.history.intent,
+            first_audio_ms=parts.history.first_audio_ms,
+            turn=self._saved_turn(turns.turn),
+            action=SavedAction.of(self._awaited),
+            tool_key=self._tool_key,
+        )
+        parts.save(saved)
+
+    def _saved_turn(self, turn: Turn | None) -> SavedTurn | None:
+        if turn is None:
+            return None
+        return SavedTurn(
+            seq=turn.seq,
+            began_ms=to_ms(self._parts.history.wall(turn.began)),
+            caller_text=turn.caller_text,
+            understanding=turn.reply.understanding,
+            speeches=turn.reply.speeches,
+            action=SavedAction.of(turn.reply.action),
+            is_protected=turn.is_protected,
+        )
+
+    # Going on with another worker's call.
+
+    def _take_over(self, resumption: Resumption) -> None:
+        """Go on where the call stood: with the human, or with a word to the caller."""
+        parts, saved = self._parts, resumption.current
+        if saved is None:
+            parts.history.resumed(resumption.adopted, intent=NO_INTENT, first_audio_ms=None)
+            self._turns.restore(DialogueState(), resumption.adopted.next_seq)
+        else:
+            parts.history.resumed(resumption.adopted, intent=saved.intent, first_audio_ms=saved.first_audio_ms)
+            self._turns.restore(saved.dialogue, max(saved.next_seq, resumption.adopted.next_seq))
+            self._silences = saved.silences
+        if resumption.is_with_human:
+            self._stay_with_human(saved)
+        else:
+            self._advance(CallEvent.ADOPTED)
+
+    def _stay_with_human(self, saved: SavedCall | None) -> None:
+        action = saved.action.action if saved is not None and saved.action is not None else None
+        if isinstance(action, Escalate):  # the connection was made and not yet entered
+            self._parts.history.escalated(action)
+            self._parts.history.transferred(TransferFinished(outcome=TransferOutcome.CONNECTED, took_s=0.0))
+        self._finish(CallOutcome.ESCALATED, "transferred")
+        self._advance(CallEvent.ADOPTED_WITH_HUMAN)
+        self.moved()
+
+    def _resume(self) -> None:
+        """Say that we were cut off, then the reply that was being said, or what the caller was asked last."""
+        saved = self._parts.resumption.current if self._parts.resumption is not None else None
+        conversation = self._parts.conversation
+        sorry = conversation.resume(DialogueState())
+        if saved is None:
+            opening = conversation.opening()
+            reply = replace(opening, speeches=(*sorry.speeches, *opening.speeches))
+            self._say(reply, is_protected=opening.state.pending is not None)
+        elif saved.turn is not None:
+            self._resume_turn(saved.turn, saved.dialogue, sorry.speeches)
+            self._do_again(saved.turn.reply(saved.dialogue), saved.tool_key)
+        elif saved.action is not None:
+            reply = replace(conversation.resume(saved.dialogue), speeches=sorry.speeches, action=saved.action.action)
+            self._say(reply)
+            self._do_again(reply, saved.tool_key)
+        else:
+            self._say(conversation.resume(saved.dialogue))
+
+    def _resume_turn(self, turn: SavedTurn, state: DialogueState, sorry: tuple[Speech, ...]) -> None:
+        reply = turn.reply(state)
+        self._turns.say_again(
+            replace(reply, speeches=(*sorry, *reply.speeches)),
+            caller_text=turn.caller_text,
+            seq=turn.seq,
+            began=self._parts.history.monotonic(EPOCH + timedelta(milliseconds=turn.began_ms)),
+            is_protected=turn.is_protected,
+        )
+
+    def _do_again(self, reply: Reply, key: str) -> None:
+        """Run the tool that the reply waits for; with the key of before it is the same act."""
+        if isinstance(reply.action, RunTool):
+            self._run(reply.action, key)
+
     # What comes in.
 
     def _post(self, happening: Happening) -> None:
@@ -197,6 +328,7 @@ class CallSession:
     async def _handle_inbox(self) -> None:
         while self._lifecycle.state is not CallState.ENDED:
             self._handle(await self._inbox.get())
+            self._save_if_moved()
 
     def _handle(self, happening: Happening) -> None:  # noqa: C901, PLR0912 - one case an event
         turns = self._turns
@@ -296,7 +428,8 @@ class CallSession:
         """Start the tool that the reply waits for while its filler is being said."""
         self._silences = 0
         if isinstance(reply.action, RunTool):
-            self._spawn(self._run_tool(reply.action), "tool")
+            history = self._turns.state.history
+            self._run(reply.action, f"{self._parts.facts.call_id}:{len(history)}:{reply.action.tool}")
 
     def turn_ended(self, turn: FinishedTurn) -> None:
         """Put the turn on record."""
@@ -328,9 +461,13 @@ class CallSession:
 
     # Tools and transfers.
 
-    async def _run_tool(self, action: RunTool) -> None:
-        began, state = self._parts.now(), self._turns.state
-        key = f"{self._parts.facts.call_id}:{len(state.history)}:{action.tool}"
+    def _run(self, action: RunTool, key: str) -> None:
+        self._awaited, self._tool_key = action, key
+        self.moved()
+        self._spawn(self._run_tool(action, key), "tool")
+
+    async def _run_tool(self, action: RunTool, key: str) -> None:
+        began = self._parts.now()
         result = await self._parts.tools.run(action, key=key)
         took_s = self._parts.now() - began
         reply = await self._parts.conversation.after_tool(self._turns.state, result)
@@ -338,6 +475,7 @@ class CallSession:
 
     def _on_tool(self, finished: ToolFinished) -> None:
         self._parts.history.tool(finished)
+        self._awaited = None
         # The filler is heard to its end first, and a caller who speaks is answered first.
         if self._turns.voice.is_speaking or not self._say(finished.reply):
             self._waiting_reply = finished.reply
@@ -346,6 +484,8 @@ class CallSession:
         self._advance(CallEvent.TRANSFER_STARTED)
         self._parts.observer.observe(StateChanged(activity=CallActivity.TRANSFERRING))
         self._parts.history.escalated(action)
+        self._awaited = action
+        self.moved()
         self._spawn(self._transfer(action), "transfer")
 
     async def _transfer(self, action: Escalate) -> None:
@@ -366,6 +506,8 @@ class CallSession:
 
     def _on_transfer(self, finished: TransferFinished) -> None:
         self._parts.history.transferred(finished)
+        self._awaited = None
+        self.moved()
         match finished.outcome:
             case TransferOutcome.CONNECTED:
                 self._finish(CallOutcome.ESCALATED, "transferred")
@@ -391,6 +533,8 @@ class CallSession:
                     opening = self._parts.conversation.opening()
                     # A partially heard prompt is not consent.
                     self._say(opening, is_protected=opening.state.pending is not None)
+                case CallAction.RESUME:
+                    self._resume()
                 case CallAction.HANG_UP:
                     self._hang_up(HangupCause.NORMAL)
                 case CallAction.HANG_UP_FAILED:
@@ -426,6 +570,9 @@ class CallSession:
     @staticmethod
     def _stop() -> None:
         raise _CallOverError
+
+
+_PHASES = {CallState.TRANSFERRING: Phase.TRANSFERRING, CallState.WITH_HUMAN: Phase.WITH_HUMAN}
 
 
 class _CallOverError(Exception):

@@ -174,7 +174,11 @@ class Siblings:
         self._tasks.create_task(self._tell(link.sibling), name=f"siblings:{link.sibling.app}:death")
 
     async def _tell(self, sibling: Sibling) -> None:
-        await self._on_death(sibling)
+        try:
+            await self._on_death(sibling)
+        except Exception:
+            # Calls of ours are running: they must not end because those of another could not be saved.
+            log.exception("sibling_not_taken_over", sibling=sibling.app)
 
     def _drop(self, link: _Link) -> None:
         if link.is_over:

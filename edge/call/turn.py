@@ -77,6 +77,9 @@ class TurnListener(Protocol):
     def audio_started(self) -> None:
         """The first audio of a reply was sent."""
 
+    def moved(self) -> None:
+        """The dialogue stands elsewhere: a reply began, a turn ended, or was taken back."""
+
     def barge_in_judged(self, finding: str) -> None:
         """A sound over our speech was taken for this."""
 

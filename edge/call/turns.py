@@ -101,6 +101,26 @@ class TurnTaking:
         self._has_late_words = False
 
     @property
+    def turn(self) -> Turn | None:
+        """The turn whose reply is being spoken."""
+        return self._turn
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the next turn, or of the one that the caller is at."""
+        return self._seq
+
+    def restore(self, state: DialogueState, next_seq: int) -> None:
+        """Go on where another worker had to stop; before anything is said."""
+        self.state = state
+        self._seq = next_seq
+
+    def say_again(self, reply: Reply, *, caller_text: str, seq: int, began: float, is_protected: bool) -> None:
+        """Speak the reply of a committed turn that another worker could not bring to its end. `began`: monotonic."""
+        self._seq = seq
+        self._start_turn(reply, caller_text=caller_text, prepared=None, is_protected=is_protected, began=began)
+
+    @property
     def voice(self) -> AgentVoice:
         """The agent's side of the audio."""
         return self._voice
@@ -408,14 +428,22 @@ class TurnTaking:
         self._start_turn(prepared.reply, caller_text=prepared.heard, prepared=prepared, is_protected=is_protected)
         self._parts.listener.turn_committed(prepared.reply)
 
-    def _start_turn(self, reply: Reply, *, caller_text: str, prepared: Prepared | None, is_protected: bool) -> None:
+    def _start_turn(
+        self,
+        reply: Reply,
+        *,
+        caller_text: str,
+        prepared: Prepared | None,
+        is_protected: bool,
+        began: float | None = None,
+    ) -> None:
         if self._turn is not None:
             self._count(self._turn, was_interrupted=False)
         self._number += 1
         self._turn = Turn(
             number=self._number,
             seq=self._seq,
-            began=self._parts.now(),
+            began=self._parts.now() if began is None else began,
             caller_text=caller_text,
             reply=reply,
             before=self.state,
@@ -425,6 +453,7 @@ class TurnTaking:
         )
         self._seq += 1
         self.state = reply.state
+        self._parts.listener.moved()
         self._apply(FloorEvent.PROTECTED_REPLY_READY if is_protected else FloorEvent.REPLY_READY)
 
     def _start_playout(self) -> None:
@@ -495,11 +524,13 @@ class TurnTaking:
         if turn is not None:
             self.state = turn.before
             self._seq = turn.seq
+            self._parts.listener.moved()
 
     def _count(self, turn: Turn, *, was_interrupted: bool) -> None:
         self._turn = None
         heard = self._voice.heard_text
         self.state = self._parts.history.heard_only(self.state, heard)
+        self._parts.listener.moved()
         if was_interrupted:
             self._parts.observer.observe(AgentSaid(seq=turn.seq, text=heard, was_interrupted=True))
         self._parts.listener.turn_ended(

@@ -23,11 +23,14 @@ from contract.errors import BoroughError
 from contract.model_manifest import ModelKind
 from edge.call.agents import AgentLoader, digest_of, prepare_audio, tenant_folders
 from edge.call.reception import Reception, listings, refused_for_want_of_a_slot
+from edge.call.recorded_states import RecordedStates
 from edge.call.recorder import Recorder
 from edge.call.reload import BundleFollower
 from edge.call.roster import Roster, ServedRoster
 from edge.call.settings import AsteriskSection, CallsSettings
+from edge.call.siblings import Sibling, Siblings
 from edge.call.slots import SlotLedger
+from edge.call.takeover import Takeover
 from edge.disk.guard import DiskGuard
 from edge.disk.levels import DiskUse
 from edge.exit_status import exit_status
@@ -64,9 +67,12 @@ async def serve(settings: CallsSettings) -> None:
         records = settings.records
         records.directory.mkdir(parents=True, exist_ok=True)
         store_settings = StoreSettings(database=records.database())
-        store = await stack.enter_async_context(CallStore(records.directory, store_settings))
+        store = await stack.enter_async_context(CallStore(records.directory, store_settings, closes_orphans=False))
         disk = DiskGuard(records.directory)
         recorder = Recorder(store, metrics, disk)
+        states = RecordedStates(
+            store=store, directory=records.directory, settings=store_settings.database, record=recorder.keep
+        )
         stack.push_async_callback(recorder.flush)
         inference = await stack.enter_async_context(InferenceClient(settings.inference.socket))
         supervision.starting("waits for inference")
@@ -96,6 +102,7 @@ async def serve(settings: CallsSettings) -> None:
             metrics=metrics,
             keep=recorder.keep,
             subject_key=records.subject_key_file.read_bytes(),
+            save=states.keep,
             cordon=Cordon.of(settings.slots.cordon_file, settings.sync.directory if settings.sync else None),
         )
         receptions.append(reception)
@@ -103,8 +110,11 @@ async def serve(settings: CallsSettings) -> None:
         recording = tasks.create_task(recorder.run(), name="records")
         stack.callback(recording.cancel)
         await _serve_web(settings, reception, tasks, stack)
+        inbound = None
         if settings.asterisk is not None:
-            await _serve_sip(settings.worker.name, settings.asterisk, reception, tasks, stack)
+            inbound = await _serve_sip(settings.worker.name, settings.asterisk, reception, tasks, stack)
+        takeover = Takeover(states=states, reception=reception, inbound=inbound, tasks=tasks)
+        await _stand_by(settings, takeover, Sibling(run=store.run, app=settings.worker.name), stack)
         log.info("worker_ready", worker=settings.worker.name)
         supervision.ready()
         await stop.wait()
@@ -179,15 +189,30 @@ async def _ready(request: web.Request) -> web.Response:
     return web.json_response({"ready": True})
 
 
+async def _stand_by(settings: CallsSettings, takeover: Takeover, me: Sibling, stack: AsyncExitStack) -> None:
+    """Go on with the calls of workers that died, or will die."""
+    siblings = Siblings(
+        settings.slots.directory,
+        me,
+        on_death=takeover.sibling_died,
+        has_calls=takeover.has_calls,
+        on_hung=takeover.reception.metrics.siblings_ended.inc,
+    )
+    # Linked first, so that who dies while we look is told too.
+    await stack.enter_async_context(siblings)
+    await takeover.at_start()
+
+
 async def _serve_sip(
     app: str, section: AsteriskSection, reception: Reception, tasks: asyncio.TaskGroup, stack: AsyncExitStack
-) -> None:
+) -> InboundCalls:
     password = section.password_file.read_text(encoding="utf-8").strip()
     address = AriAddress(url=f"{section.url}/ari", user=section.user, password=password)
     client = await stack.enter_async_context(AriClient(address))
-    inbound = await stack.enter_async_context(InboundCalls(client, app=app, trunk=section.trunk))
+    inbound = await stack.enter_async_context(InboundCalls(client, app=app, trunk=section.trunk, reconciles=False))
     for work, name in ((_take_calls(inbound, reception, tasks), "calls"), (_sample(inbound, reception), "metrics")):
         stack.callback(tasks.create_task(work, name=f"sip:{name}").cancel)
+    return inbound
 
 
 async def _take_calls(inbound: InboundCalls, reception: Reception, tasks: asyncio.TaskGroup) -> None:

@@ -27,6 +27,10 @@ class CallMetrics:
     calls: Counter
     calls_active: Gauge
     calls_refused: Counter
+    calls_adopted: Counter
+    adoptions_refused: Counter
+    adoption: Histogram
+    siblings_ended: Counter
     call_intents: Counter
     turns: Counter
     silent_replies: Counter
@@ -65,6 +69,12 @@ class CallMetrics:
             calls=counter("calls", "Calls that ended", ("outcome", "transport")),
             calls_active=gauge("calls_active", "Calls in progress in this process"),
             calls_refused=counter("calls_refused", "Calls refused before they were answered", ("reason",)),
+            calls_adopted=counter("calls_adopted", "Calls of dead workers that this one goes on with", ("phase",)),
+            adoptions_refused=counter(
+                "adoptions_refused", "Calls of dead workers that nobody could go on with", ("reason",)
+            ),
+            adoption=histogram("adoption_seconds", "From a worker's death to the audio of its calls being back"),
+            siblings_ended=counter("siblings_ended", "Workers that hung with calls and were ended by a sibling"),
             call_intents=counter("call_intents", "Calls that ended, by what they were about", ("intent", "outcome")),
             turns=counter("turns", "Committed turns"),
             silent_replies=counter("silent_replies", "Replies for which synthesis gave no sound"),

@@ -45,7 +45,8 @@ class TenantFiles:
         try:
             self._be_present()
             if closes_orphans:
-                close_all_orphans(self._directory, self._settings)
+                with sole_sweeper(self._directory):
+                    close_all_orphans(self._directory, self._settings)
         except OSError as error:
             log.error("records_directory_unusable", detail=str(error))  # noqa: TRY400 - each save tells it again
 
@@ -115,19 +116,19 @@ class TenantFiles:
 
 
 def close_all_orphans(directory: Path, settings: DatabaseSettings) -> int:
-    """End what dead workers left open, of every tenant whose records can be opened; returns how many calls."""
+    """End what dead workers left open, of every tenant whose records can be opened; returns how many calls. The caller
+    is the sole sweeper."""
     count = 0
-    with sole_sweeper(directory):
-        for tenant in tenants_in(directory):
-            try:
-                if closed := close_orphans(directory, tenant, settings):
-                    log.warning("orphans_closed", tenant=tenant, calls=closed)
-                    count += closed
-            except (RecordsError, OSError) as error:
-                log.error("orphans_not_closed", tenant=tenant, detail=str(error))  # noqa: TRY400
-            except Exception as error:  # noqa: BLE001 - one tenant's past must not end everybody's recording
-                log.error("orphans_not_closed", tenant=tenant, detail=f"{type(error).__name__} at {_place(error)}")  # noqa: TRY400
-        forget_dead(directory)
+    for tenant in tenants_in(directory):
+        try:
+            if closed := close_orphans(directory, tenant, settings):
+                log.warning("orphans_closed", tenant=tenant, calls=closed)
+                count += closed
+        except (RecordsError, OSError) as error:
+            log.error("orphans_not_closed", tenant=tenant, detail=str(error))  # noqa: TRY400
+        except Exception as error:  # noqa: BLE001 - one tenant's past must not end everybody's recording
+            log.error("orphans_not_closed", tenant=tenant, detail=f"{type(error).__name__} at {_place(error)}")  # noqa: TRY400
+    forget_dead(directory)
     return count
 
 

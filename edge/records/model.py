@@ -142,6 +142,7 @@ class Orphan:
 
     call_id: str
     tenant: str
+    agent: str
     transport: Transport
     run: RunId | None
 

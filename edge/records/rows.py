@@ -55,15 +55,16 @@ def read_open_runs(connection: apsw.Connection) -> tuple[str | None, ...]:
 
 def read_open_calls(connection: apsw.Connection, tenant: str) -> tuple[Orphan, ...]:
     """All calls that have not ended, whoever has them."""
-    sql = "SELECT call_id, transport, worker FROM calls WHERE ended_at IS NULL"
+    sql = "SELECT call_id, agent, transport, worker FROM calls WHERE ended_at IS NULL"
     return tuple(
         Orphan(
             call_id=_text(call_id),
             tenant=tenant,
+            agent=_text(agent),
             transport=Transport(_text(transport)),
             run=None if run is None else RunId(_text(run)),
         )
-        for call_id, transport, run in connection.execute(sql)
+        for call_id, agent, transport, run in connection.execute(sql)
     )
 
 

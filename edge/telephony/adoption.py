@@ -140,12 +140,12 @@ async def _connect(
         stack.push_async_callback(release_watched, board.client, human)
         await _move(board, human)
         await _join(board, name, stack, caller, human)
-        await _clear(board.client, call)
+        await clear_stranded(board.client, call)
         return ClosedLeg(), AriCallControl(board, caller, number, None, stack, human=human)
     media = await stack.enter_async_context(open_media_channel(board, name))
     await board.client.add_to_bridge(media.bridge_id, caller.channel_id, media.channel_id)
     await board.client.answer(caller.channel_id)
-    await _clear(board.client, call)
+    await clear_stranded(board.client, call)
     return media.leg, AriCallControl(board, caller, number, media, stack)
 
 
@@ -159,7 +159,8 @@ async def _join(
     await board.client.add_to_bridge(bridge_id, caller.channel_id, human.channel_id)
 
 
-async def _clear(client: AriClient, call: StrandedCall) -> None:
+async def clear_stranded(client: AriClient, call: StrandedCall) -> None:
+    """End what the dead worker made for a call; its caller, and a human who is with the caller, stay."""
     for channel_id in call.channel_ids:
         await release_channel(client, channel_id, HangupCause.NORMAL)
     for bridge_id in call.bridge_ids:

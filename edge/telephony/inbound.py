@@ -16,7 +16,7 @@ from typing import Self
 
 from edge.call.ports import HangupCause, MediaLeg
 from edge.media.asterisk_websocket import AsteriskMediaLeg
-from edge.telephony.adoption import StrandedCall, adopt_channels, call_ids_of, find_stranded
+from edge.telephony.adoption import StrandedCall, adopt_channels, call_ids_of, clear_stranded, find_stranded
 from edge.telephony.ari import AriClient
 from edge.telephony.ari_events import StasisStart
 from edge.telephony.ari_listener import INBOUND, AriListener
@@ -131,6 +131,11 @@ class InboundCalls:
     def adopt(self, call: StrandedCall) -> AbstractAsyncContextManager[tuple[MediaLeg, AriCallControl]]:
         """Go on with a dead worker's call; like `accept`."""
         return adopt_channels(self._switchboard(), call)
+
+    async def let_go(self, call: StrandedCall) -> None:
+        """End what is left of a dead worker's call that nobody goes on with."""
+        await release_channel(self._client, call.channel.channel_id, HangupCause.TEMPORARY_FAILURE)
+        await clear_stranded(self._client, call)
 
     async def offer_unknown(self, app: str, known: Container[str]) -> None:
         """Have the callers of a dead worker's app offered to us whose calls nobody has begun: they still ring, or were

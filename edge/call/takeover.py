@@ -1,0 +1,191 @@
+"""Goes on with the calls of a worker of this node that died.
+
+Theory of operation. Death is told by the kernel (`edge.call.siblings`), and asked once when a worker starts, which may
+be the dead worker's next life. Then, one worker at a time: the open calls of dead runs are read; each whose caller is
+still on the line is adopted, which is a compare-and-set in the tenant's database, so that it has one owner whoever else
+tries; the rest is ended in the records. A call over WebRTC cannot be adopted: its media was in the dead process.
+
+An adopted call takes the slot again that the dead worker held, is moved to our Stasis app, gets audio of ours, and
+goes on where its saved state stands (`edge.call.session`). What fails after the adoption ends the call and its record.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from contract.errors import BoroughError
+from edge.call.errors import CallStateInvalidError, NoCapacityError, UnknownNumberError
+from edge.call.ports import HangupCause
+from edge.call.reception import Reception
+from edge.call.roster import ServedAgent
+from edge.call.saved_call import CallStates, SavedCall, decode
+from edge.call.session import Resumption
+from edge.call.siblings import Sibling
+from edge.call.slots import Slot
+from edge.conversation.dialogue import CallOutcome
+from edge.observability.logs import bind_call
+from edge.records.errors import RecordsError
+from edge.records.model import Adopted, Orphan, Transport
+from edge.records.orphans import WORKER_DIED
+from edge.telephony.adoption import StrandedCall
+from edge.telephony.errors import CallerGoneError, TelephonyError
+from edge.telephony.inbound import InboundCalls
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Adoption:
+    """A call that is ours, on its way back to life. `died`: monotonic."""
+
+    served: ServedAgent
+    adopted: Adopted
+    stranded: StrandedCall
+    slot: Slot
+    died: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover:
+    """Looks after the calls of dead workers. `inbound` is None on a node without Asterisk: nothing can be adopted."""
+
+    states: CallStates
+    reception: Reception
+    inbound: InboundCalls | None
+    tasks: asyncio.TaskGroup
+
+    async def at_start(self) -> None:
+        """Go on with what dead workers left, a former life of this one among them, and clear away the rest."""
+        await self._look_after(app=None)
+        if self.inbound is not None:
+            others = {each.call_id for each in await self.states.open_calls()}
+            try:
+                await self.inbound.reconcile(spared=others)
+            except TelephonyError as error:
+                log.warning("not_reconciled", code=error.code, detail=str(error))
+
+    async def sibling_died(self, sibling: Sibling) -> None:
+        """Go on with its calls."""
+        await self._look_after(app=sibling.app)
+
+    async def has_calls(self, run: str) -> bool:
+        """Whether a sibling has callers who could be taken over."""
+        return any(each.run == run and each.transport is Transport.SIP for each in await self.states.open_calls())
+
+    async def _look_after(self, *, app: str | None) -> None:
+        died = time.monotonic()
+        if self.reception.closing.is_set():
+            return
+        try:
+            async with self.states.sweeping():
+                await self._sweep(died)
+            if app is not None and self.inbound is not None:
+                await self.inbound.offer_unknown(app, {each.call_id for each in await self.states.open_calls()})
+        except (BoroughError, OSError) as error:
+            log.error("takeover_failed", kind=type(error).__name__, detail=str(error))  # noqa: TRY400
+        self.reception.slots.forget_dead()
+
+    async def _sweep(self, died: float) -> None:
+        orphans = await self.states.orphans()
+        stranded = await self._find_stranded(each.call_id for each in orphans if each.transport is Transport.SIP)
+        # Together: their records are one commit.
+        await asyncio.gather(*(self._adopt(each, stranded.get(each.call_id), died) for each in orphans))
+        await self.states.close_orphans()
+
+    async def _find_stranded(self, call_ids: Iterable[str]) -> dict[str, StrandedCall]:
+        if self.inbound is None:
+            return {}
+        try:
+            return await self.inbound.find_stranded(call_ids)
+        except TelephonyError as error:
+            # Asterisk is gone, and every caller with it.
+            log.warning("stranded_unknown", code=error.code, detail=str(error))
+            return {}
+
+    async def _adopt(self, orphan: Orphan, stranded: StrandedCall | None, died: float) -> None:
+        if stranded is None:
+            self._refused(orphan, "caller_gone" if orphan.transport is Transport.SIP else "webrtc")
+            return
+        try:
+            served = self.reception.roster.current.by_name(f"{orphan.tenant}/{orphan.agent}")
+            slot = self.reception.slots.retake(orphan.call_id)
+            adopted = await self.states.adopt(orphan)
+        except UnknownNumberError:
+            await self._let_go(orphan, stranded, "unknown_agent")
+        except NoCapacityError:
+            await self._let_go(orphan, stranded, "no_capacity")
+        except RecordsError as error:
+            slot.release()
+            await self._let_go(orphan, stranded, error.code)
+        else:
+            if adopted is None:  # another was faster, or it ended meanwhile
+                slot.release()
+                return
+            adoption = _Adoption(served=served, adopted=adopted, stranded=stranded, slot=slot, died=died)
+            self.tasks.create_task(self._go_on(adoption), name=f"call:{orphan.call_id}")
+
+    async def _let_go(self, orphan: Orphan, stranded: StrandedCall, reason: str) -> None:
+        self._refused(orphan, reason)
+        if self.inbound is not None:
+            await self.inbound.let_go(stranded)
+
+    def _refused(self, orphan: Orphan, reason: str) -> None:
+        self.reception.metrics.adoptions_refused.labels(reason=reason).inc()
+        log.warning("adoption_refused", call_id=orphan.call_id, tenant=orphan.tenant, reason=reason)
+
+    async def _go_on(self, adoption: _Adoption) -> None:
+        """Carry the call to its end. Whatever breaks before it is carried ends it in the records."""
+        call, inbound, metrics = adoption.adopted.call, self.inbound, self.reception.metrics
+        assert inbound is not None
+        bind_call(call_id=call.call_id, tenant=call.tenant)
+        saved, is_carried = _read(adoption.adopted), False
+        with adoption.slot:
+            try:
+                async with inbound.adopt(adoption.stranded) as (leg, control):
+                    is_with_human = adoption.stranded.human_id is not None
+                    phase = _phase(saved, is_with_human=is_with_human)
+                    took_s = time.monotonic() - adoption.died
+                    metrics.adoption.observe(took_s)
+                    metrics.calls_adopted.labels(phase=phase).inc()
+                    log.warning("call_adopted", phase=phase, took_ms=round(1000 * took_s))
+                    is_carried = True
+                    resumption = Resumption(adopted=adoption.adopted, saved=saved, is_with_human=is_with_human)
+                    await self.reception.go_on(adoption.served, call, leg, control, resumption)
+            except BoroughError as error:
+                log.warning("adoption_broke", code=error.code, detail=str(error))
+                if not is_carried:
+                    is_gone = isinstance(error, CallerGoneError)
+                    metrics.adoptions_refused.labels(reason="caller_gone" if is_gone else "setup_failed").inc()
+                    self._close(adoption.adopted, CallOutcome.ABANDONED if is_gone else CallOutcome.FAILED)
+
+    def _close(self, adopted: Adopted, outcome: CallOutcome) -> None:
+        cause = HangupCause.NORMAL if outcome is CallOutcome.ABANDONED else HangupCause.TEMPORARY_FAILURE
+        ended = replace(
+            adopted.call, ended_at=datetime.now(UTC), outcome=outcome, hangup_cause=cause, reason=WORKER_DIED
+        )
+        self.reception.keep(ended)
+
+
+def _read(adopted: Adopted) -> SavedCall | None:
+    if adopted.state is None:
+        return None
+    try:
+        return decode(adopted.state)
+    except CallStateInvalidError as error:
+        log.error("state_invalid", detail=str(error))  # noqa: TRY400
+        return None
+
+
+def _phase(saved: SavedCall | None, *, is_with_human: bool) -> str:
+    """What the call was at, for the metrics."""
+    if is_with_human:
+        return "with_human"
+    if saved is None:
+        return "unknown"
+    if saved.action is not None:
+        return "tool" if saved.action.run_tool is not None else "transferring"
+    return "listening" if saved.turn is None else "speaking"
