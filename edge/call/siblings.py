@@ -23,7 +23,7 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -60,15 +60,13 @@ class _Link:
     writer: asyncio.StreamWriter
     heard: float
     is_over: bool = False
-    pulses: int = 0
-    reading: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Siblings:
     """Async context manager; holds the links to all other workers while it is open.
 
     `on_death` is awaited once for each sibling that died; `has_calls` says whether one that hangs is worth ending;
-    `on_hung` counts one that was ended.
+    `on_hung` counts one that was ended; `on_change` is told how many there are.
     """
 
     def __init__(
@@ -79,13 +77,16 @@ class Siblings:
         on_death: Callable[[Sibling], Awaitable[None]],
         has_calls: Callable[[str], Awaitable[bool]],
         on_hung: Callable[[], None] = lambda: None,
+        on_change: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._on_change = on_change
         self._directory = directory / FOLDER
         self._me = me
         self._on_death = on_death
         self._has_calls = has_calls
         self._on_hung = on_hung
         self._links: dict[str, _Link] = {}
+        self._holding: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
         self._socket = self._directory / secrets.token_hex(NAME_BYTES)
 
@@ -117,6 +118,8 @@ class Siblings:
 
     def _close(self) -> None:
         self._pulsing.cancel()
+        for holding in self._holding:
+            holding.cancel()
         for link in list(self._links.values()):
             self._drop(link)
 
@@ -128,10 +131,12 @@ class Siblings:
         except (ConnectionError, FileNotFoundError):
             _clear(path)
             return
-        self._tasks.create_task(self._hold(reader, writer), name="siblings:link")
+        self._serve(reader, writer)
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.create_task(self._hold(reader, writer), name="siblings:link")
+        holding = self._tasks.create_task(self._hold(reader, writer), name="siblings:link")
+        self._holding.add(holding)
+        holding.add_done_callback(self._holding.discard)
 
     async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Keep one link until the other end closes it or its process ends."""
@@ -158,10 +163,11 @@ class Siblings:
 
     def _begin(self, sibling: Sibling, pidfd: int, writer: asyncio.StreamWriter) -> _Link:
         loop = asyncio.get_running_loop()
-        link = _Link(sibling=sibling, pidfd=pidfd, writer=writer, heard=loop.time(), reading=asyncio.current_task())
+        link = _Link(sibling=sibling, pidfd=pidfd, writer=writer, heard=loop.time())
         if sibling.run in self._links:  # both connected at the same time
             self._drop(self._links[sibling.run])
         self._links[sibling.run] = link
+        self._on_change(len(self._links))
         loop.add_reader(pidfd, self._died, link)
         log.info("sibling_met", sibling=sibling.app)
         return link
@@ -186,6 +192,7 @@ class Siblings:
         link.is_over = True
         if self._links.get(link.sibling.run) is link:
             del self._links[link.sibling.run]
+            self._on_change(len(self._links))
         asyncio.get_running_loop().remove_reader(link.pidfd)
         os.close(link.pidfd)
         link.writer.close()

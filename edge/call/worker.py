@@ -191,12 +191,14 @@ async def _ready(request: web.Request) -> web.Response:
 
 async def _stand_by(settings: CallsSettings, takeover: Takeover, me: Sibling, stack: AsyncExitStack) -> None:
     """Go on with the calls of workers that died, or will die."""
+    metrics = takeover.reception.metrics
     siblings = Siblings(
         settings.slots.directory,
         me,
         on_death=takeover.sibling_died,
         has_calls=takeover.has_calls,
-        on_hung=takeover.reception.metrics.siblings_ended.inc,
+        on_hung=metrics.siblings_ended.inc,
+        on_change=metrics.siblings.set,
     )
     # Linked first, so that who dies while we look is told too.
     await stack.enter_async_context(siblings)

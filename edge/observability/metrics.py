@@ -30,6 +30,7 @@ class CallMetrics:
     calls_adopted: Counter
     adoptions_refused: Counter
     adoption: Histogram
+    siblings: Gauge
     siblings_ended: Counter
     call_intents: Counter
     turns: Counter
@@ -74,6 +75,7 @@ class CallMetrics:
                 "adoptions_refused", "Calls of dead workers that nobody could go on with", ("reason",)
             ),
             adoption=histogram("adoption_seconds", "From a worker's death to the audio of its calls being back"),
+            siblings=gauge("siblings", "Other workers of this node, which would go on with the calls of this one"),
             siblings_ended=counter("siblings_ended", "Workers that hung with calls and were ended by a sibling"),
             call_intents=counter("call_intents", "Calls that ended, by what they were about", ("intent", "outcome")),
             turns=counter("turns", "Committed turns"),

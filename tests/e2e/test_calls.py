@@ -84,8 +84,8 @@ def test_a_call_survives_kill_9_of_inference(region: Target) -> None:
     until(lambda: slots_in_use(region) == 0)
 
 
-def test_kill_9_of_a_worker_ends_its_calls_and_no_others(region: Target) -> None:
-    """Its callers are let go, the calls of the other worker go on, slots are free, new calls are answered."""
+def test_kill_9_of_a_worker_ends_no_call(region: Target) -> None:
+    """Its callers are taken over, the calls of the other worker go on, slots are free, new calls are answered."""
     talk = lines_of("What time do you close on Friday?", "And what about Saturday?", "Where exactly is your branch?")
     calling = Calling(region, talk, talk)
     calling.start()
@@ -93,8 +93,7 @@ def test_kill_9_of_a_worker_ends_its_calls_and_no_others(region: Target) -> None
     until(lambda: spoken_turns(region) >= 1)
     os.kill(region.processes.calls[0], signal.SIGKILL)
     calling.join(WITHIN_S)
-    endings = sorted(trace.ending for trace in calling.traces)
-    assert endings == sorted([Ending.CALLER, Ending.NODE])
+    assert [trace.ending for trace in calling.traces] == [Ending.CALLER, Ending.CALLER]
     until(lambda: slots_in_use(region) == 0)
     until(lambda: asyncio.run(left_in_asterisk(region)) == 0)
     (after,) = placed(region, lines_of("What time do you close on Friday?"))

@@ -25,7 +25,8 @@ from edge.call.ports import (
     TransferOutcome,
 )
 from edge.call.preparation import Preparer
-from edge.call.session import CallParts, CallSession
+from edge.call.saved_call import SavedCall
+from edge.call.session import CallParts, CallSession, Resumption
 from edge.call.watchdog import WatchdogSettings
 from edge.conversation.dialogue import (
     Action,
@@ -47,6 +48,7 @@ from edge.speech.prepared import PreparedAudio
 from edge.turn.activity import SpeechActivity
 
 GREETING = "Good day, how can I help?"
+SORRY = "we were cut off"
 WITHIN_S = 5.0
 
 
@@ -197,6 +199,11 @@ class ScriptedConversation:
         action = EndCall(reason="silence") if count > 1 else None
         return reply_of(state, "", f"are you there {count}", action)
 
+    def resume(self, state: DialogueState) -> Reply:
+        reply = reply_of(state, "", SORRY)
+        again = (Speech(text=state.last_speech, source=SpeechSource.TEMPLATE),) if state.last_speech else ()
+        return replace(reply, speeches=(*reply.speeches, *again))
+
     def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState:
         if not state.history:
             return state
@@ -224,6 +231,7 @@ class Talk:
     recogniser: ScriptedRecogniser
     tools: OneTool
     records: list[Record]
+    saved: list[SavedCall]
     call: asyncio.Task[CallOutcome]
 
     def turns(self) -> list[TurnRecord]:
@@ -251,11 +259,13 @@ async def talking(
     *answers: str | Exception,
     conversation: ScriptedConversation | None = None,
     watchdog: WatchdogSettings | None = None,
+    resumption: Resumption | None = None,
 ) -> AsyncIterator[Talk]:
-    """A call that was just answered."""
+    """A call that was just answered, or that another worker had."""
     leg, control, recogniser, tools = ListLeg(), ListControl(), ScriptedRecogniser(*(answers or ("",))), OneTool()
     speaking = conversation or ScriptedConversation()
     records: list[Record] = []
+    saved: list[SavedCall] = []
     facts = CallFacts(
         call_id="c1",
         tenant="t",
@@ -289,6 +299,8 @@ async def talking(
             human="+15550190",
             filler="one moment please",
             now=time.monotonic,
+            save=saved.append,
+            resumption=resumption,
             watchdog=watchdog or WatchdogSettings(),
         ),
         lifecycle,
@@ -302,6 +314,7 @@ async def talking(
             recogniser=recogniser,
             tools=tools,
             records=records,
+            saved=saved,
             call=call,
         )
         control.ended.set()

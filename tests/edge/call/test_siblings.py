@@ -1,0 +1,152 @@
+"""Workers of a node know when one of them dies, and end one that hangs before its calls are taken over."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.call.siblings import FOLDER, Sibling, Siblings
+
+OTHER = """
+import asyncio, sys
+from pathlib import Path
+from edge.call.siblings import Sibling, Siblings
+
+async def nothing(sibling): ...
+async def no_calls(run): return False
+
+async def main():
+    me = Sibling(run=sys.argv[2], app="calls-2")
+    async with Siblings(Path(sys.argv[1]), me, on_death=nothing, has_calls=no_calls) as siblings:
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+    print("left", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+
+asyncio.run(main())
+"""
+WITHIN_S = 20.0
+
+
+class Watcher:
+    """A worker that notes what it is told."""
+
+    def __init__(self, directory: Path, *, has_calls: bool = False) -> None:
+        self.dead: asyncio.Queue[Sibling] = asyncio.Queue()
+        self.counts: asyncio.Queue[int] = asyncio.Queue()
+        self.ended = 0
+        self.asked: list[str] = []
+        self._has_calls = has_calls
+        me = Sibling(run="watcher", app="calls-1")
+        self.siblings = Siblings(
+            directory,
+            me,
+            on_death=self._note,
+            has_calls=self._answer,
+            on_hung=self._count,
+            on_change=self.counts.put_nowait,
+        )
+
+    async def _note(self, sibling: Sibling) -> None:
+        self.dead.put_nowait(sibling)
+
+    async def _answer(self, run: str) -> bool:
+        self.asked.append(run)
+        return self._has_calls
+
+    def _count(self) -> None:
+        self.ended += 1
+
+
+@asynccontextmanager
+async def other(directory: Path, run: str = "other") -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OTHER, str(directory), run, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        await process.stdout.readuntil(b"ready\n")
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("is_watcher_first", [True, False])
+async def test_kill_9_is_told_once_whoever_came_first(tmp_path: Path, is_watcher_first: bool) -> None:  # noqa: FBT001
+    watcher = Watcher(tmp_path)
+    async with asyncio.timeout(WITHIN_S):
+        if is_watcher_first:
+            async with watcher.siblings, other(tmp_path) as process:
+                assert await watcher.counts.get() == 1
+                process.kill()
+                assert await watcher.dead.get() == Sibling(run="other", app="calls-2")
+        else:
+            async with other(tmp_path) as process, watcher.siblings:
+                assert await watcher.counts.get() == 1
+                process.kill()
+                assert await watcher.dead.get() == Sibling(run="other", app="calls-2")
+    assert watcher.dead.empty()
+    assert watcher.siblings.known == ()
+
+
+async def test_who_hangs_with_calls_is_ended_and_cannot_wake_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.call.siblings.SILENT_AFTER_S", 1.0)
+    watcher = Watcher(tmp_path, has_calls=True)
+    async with asyncio.timeout(WITHIN_S), watcher.siblings, other(tmp_path) as process:
+        assert await watcher.counts.get() == 1
+        os.kill(process.pid, signal.SIGSTOP)
+        await watcher.dead.get()
+        assert await process.wait() == -signal.SIGKILL
+    assert watcher.ended == 1
+
+
+async def test_who_hangs_without_calls_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.call.siblings.SILENT_AFTER_S", 0.6)
+    watcher = Watcher(tmp_path)
+    async with asyncio.timeout(WITHIN_S), watcher.siblings, other(tmp_path) as process:
+        assert await watcher.counts.get() == 1
+        os.kill(process.pid, signal.SIGSTOP)
+        while not watcher.asked:
+            await asyncio.sleep(0.05)
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.returncode is None
+    assert watcher.ended == 0
+
+
+async def test_who_stops_in_order_is_not_taken_for_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends nothing any more, and still writes its last records."""
+    watcher = Watcher(tmp_path, has_calls=True)
+    async with asyncio.timeout(WITHIN_S), watcher.siblings, other(tmp_path) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert await watcher.counts.get() == 1
+        process.stdin.write(b"\n")
+        await process.stdout.readuntil(b"left\n")
+        monkeypatch.setattr("edge.call.siblings.SILENT_AFTER_S", 0.3)
+        monkeypatch.setattr("edge.call.siblings.CONFIRM_AFTER_S", 0.1)
+        await asyncio.sleep(2.0)
+        assert process.returncode is None
+        process.stdin.write(b"\n")
+        await watcher.dead.get()
+    assert watcher.ended == 0
+
+
+async def test_sockets_of_the_dead_do_not_pile_up(tmp_path: Path) -> None:
+    stale = tmp_path / FOLDER / "00000000"
+    async with other(tmp_path) as process:
+        process.kill()
+        await process.wait()
+        (left,) = (tmp_path / FOLDER).iterdir()
+        left.rename(stale)
+    os.utime(stale, (0, 0))
+    async with Watcher(tmp_path).siblings:
+        assert not stale.exists()
