@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 FOLDER = "workers"
 NAME_BYTES = 4
 PULSE = b"."
+GOODBYE = b"!"
 PULSE_EVERY_S = 0.5
 # Longer than any pause of a loop that still serves calls: the rated load leaves it late by milliseconds.
 SILENT_AFTER_S = 4.0
@@ -59,6 +60,7 @@ class _Link:
     pidfd: int
     writer: asyncio.StreamWriter
     heard: float
+    is_leaving: bool = False
     is_over: bool = False
 
 
@@ -121,6 +123,8 @@ class Siblings:
         for holding in self._holding:
             holding.cancel()
         for link in list(self._links.values()):
+            if not link.writer.is_closing():
+                link.writer.write(GOODBYE)
             self._drop(link)
 
     # Meeting.
@@ -149,9 +153,10 @@ class Siblings:
         try:
             writer.write(json.dumps({"run": self._me.run, "app": self._me.app}).encode() + b"\n")
             link = self._begin(_parse(await reader.readuntil(b"\n")), pidfd, writer)
-            while await reader.read(1024):
+            while data := await reader.read(1024):
                 link.heard = asyncio.get_running_loop().time()
-            # It ends in order, or has ended: nothing more is to be heard.
+                link.is_leaving |= GOODBYE in data
+            # Nothing more is to be heard of it, and its process tells when it has ended.
             link.heard = math.inf
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass
@@ -176,7 +181,10 @@ class Siblings:
 
     def _died(self, link: _Link) -> None:
         self._drop(link)
-        log.warning("sibling_died", sibling=link.sibling.app)
+        if link.is_leaving:
+            log.info("sibling_left", sibling=link.sibling.app)
+        else:
+            log.warning("sibling_died", sibling=link.sibling.app)
         self._tasks.create_task(self._tell(link.sibling), name=f"siblings:{link.sibling.app}:death")
 
     async def _tell(self, sibling: Sibling) -> None:

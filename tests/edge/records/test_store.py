@@ -25,8 +25,8 @@ from edge.records.errors import (
     StoreOverloadedError,
     StoreReadOnlyError,
 )
-from edge.records.files import TenantFiles
-from edge.records.model import CallRecord, Record, ToolRunRecord, TransferRecord, Transport, TurnRecord, TurnTimings
+from edge.records.files import Request, Result, TenantFiles
+from edge.records.model import CallRecord, ToolRunRecord, TransferRecord, Transport, TurnRecord, TurnTimings
 from edge.records.store import CallReader, CallStore, StoreSettings
 from edge.records.subjects import SubjectId
 from tests.edge.records.examples import a_transfer
@@ -151,7 +151,7 @@ async def test_many_records_at_once_share_few_transactions_and_all_arrive(
     async with CallStore(tmp_path, PATIENT) as store:
         write = store._files.write
 
-        def counted(tenant: str, records: Sequence[Record]) -> list[RecordsError | None]:
+        def counted(tenant: str, records: Sequence[Request]) -> list[Result]:
             groups.append(len(records))
             return write(tenant, records)
 

@@ -1,0 +1,92 @@
+"""Calls of dead workers that nobody can go on with are ended in the records, at once and with the right reason."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge.call.reception import Reception
+from edge.call.recorded_states import RecordedStates
+from edge.call.roster import ServedRoster
+from edge.call.siblings import Sibling
+from edge.call.slots import SlotLedger
+from edge.call.takeover import Takeover
+from edge.conversation.dialogue import CallOutcome
+from edge.observability.metrics import CallMetrics
+from edge.records.database import DatabaseSettings
+from edge.records.model import Record, Transport
+from edge.records.orphans import WORKER_DIED
+from edge.records.store import CallReader, CallStore, StoreSettings
+from edge.speech.prepared import PreparedAudio
+from edge.turn.vad import SileroModel
+from tests.edge.call.talk import ScriptedRecogniser, WordsAsAudio
+from tests.edge.records.test_orphans import a_call
+from tests.edge.turn.conftest import MODEL
+
+DATABASE = DatabaseSettings()
+
+
+def ignore(record: Record) -> None:
+    """No call is carried here."""
+
+
+def takeover_of(store: CallStore, directory: Path, tasks: asyncio.TaskGroup, metrics: CallMetrics) -> Takeover:
+    if not MODEL.exists():
+        pytest.skip(f"{MODEL} is missing: fetch it with `borough models fetch`")
+    reception = Reception(
+        roster=ServedRoster(),
+        transcriber=ScriptedRecogniser(""),
+        audio=PreparedAudio(directory, WordsAsAudio(), model="m"),
+        vad=SileroModel(MODEL),
+        slots=SlotLedger(directory=directory / "slots", capacity=2),
+        metrics=metrics,
+        keep=ignore,
+        subject_key=bytes(32),
+    )
+    states = RecordedStates(store=store, directory=directory, settings=DATABASE, record=ignore)
+    return Takeover(states=states, reception=reception, inbound=None, tasks=tasks)
+
+
+async def test_a_call_from_the_page_ends_with_its_worker(tmp_path: Path) -> None:
+    """Its audio was in the dead process; its slot is not kept for anybody."""
+    metrics = CallMetrics.create()
+    async with store_of(tmp_path) as alive:
+        async with store_of(tmp_path) as dying:
+            await dying.save(replace(a_call("web"), transport=Transport.WEBRTC))
+            run = dying.run
+        await alive.save(a_call("mine"))
+        async with asyncio.TaskGroup() as tasks:
+            takeover = takeover_of(alive, tmp_path, tasks, metrics)
+            (tmp_path / "slots").mkdir()
+            (tmp_path / "slots" / "0000").write_text("web")
+            assert not await takeover.has_calls(run)
+            await takeover.sibling_died(Sibling(run=run, app="calls-2"))
+            with takeover.reception.slots.take("new"), takeover.reception.slots.take("another"):
+                pass
+    reader = CallReader(tmp_path, "acme", DATABASE)
+    web, mine = reader.call("web"), reader.call("mine")
+    assert web is not None
+    assert mine is not None
+    assert (web.outcome, web.reason) == (CallOutcome.FAILED, WORKER_DIED)
+    assert mine.ended_at is None
+    assert metrics.adoptions_refused.labels(reason="webrtc")._value.get() == 1
+
+
+async def test_a_draining_worker_takes_nothing_over(tmp_path: Path) -> None:
+    """It would only have to end it again; a sibling or the next start looks after it."""
+    async with store_of(tmp_path) as alive:
+        async with store_of(tmp_path) as dying:
+            await dying.save(a_call("c1"))
+            run = dying.run
+        async with asyncio.TaskGroup() as tasks:
+            takeover = takeover_of(alive, tmp_path, tasks, CallMetrics.create())
+            takeover.reception.closing.set()
+            await takeover.sibling_died(Sibling(run=run, app="calls-2"))
+    call = CallReader(tmp_path, "acme", DATABASE).call("c1")
+    assert call is not None
+    assert call.ended_at is None
+
+
+def store_of(directory: Path) -> CallStore:
+    return CallStore(directory, StoreSettings(), closes_orphans=False)
