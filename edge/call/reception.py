@@ -20,9 +20,10 @@ from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
 from edge.call.observer import CallObserver, NobodyWatches
 from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
 from edge.call.preparation import Preparer
+from edge.call.resumption import Resumption
 from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.call.saved_call import SavedCall
-from edge.call.session import CallParts, CallSession, Resumption
+from edge.call.session import CallParts, CallSession
 from edge.call.slots import SlotLedger
 from edge.observability.logs import bind_call
 from edge.observability.metrics import CallMetrics

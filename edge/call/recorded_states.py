@@ -59,9 +59,9 @@ class RecordedStates:
         """The open calls of all workers."""
         return await asyncio.to_thread(find_open_calls, self.directory, self.settings)
 
-    async def adopt(self, orphan: Orphan) -> Adopted | None:
+    async def adopt(self, orphan: Orphan, *, goes_on: bool) -> Adopted | None:
         """Make a call ours. Raises RecordsError."""
-        return await self.store.adopt(orphan)
+        return await self.store.adopt(orphan, goes_on=goes_on)
 
     async def close_orphans(self) -> int:
         """End in the records what nobody adopted."""

@@ -135,8 +135,9 @@ class CallStates(Protocol):
     async def orphans(self) -> Sequence[Orphan]:
         """The open calls of dead workers."""
 
-    async def adopt(self, orphan: Orphan) -> Adopted | None:
-        """Make a call ours, which one worker alone can; None where another was faster, or it has ended.
+    async def adopt(self, orphan: Orphan, *, goes_on: bool) -> Adopted | None:
+        """Make a call ours, which one worker alone can, to go on with it or to end it; None where another was faster,
+        or it has ended.
 
         Raises RecordsError.
         """

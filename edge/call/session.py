@@ -43,8 +43,9 @@ from edge.call.ports import (
     TransferOutcome,
 )
 from edge.call.preparation import Preparer
-from edge.call.saved_call import Phase, SavedAction, SavedCall, SavedTurn
-from edge.call.turn import FinishedTurn, Turn
+from edge.call.resumption import Resumption, first_words, saved_turn
+from edge.call.saved_call import Phase, SavedAction, SavedCall
+from edge.call.turn import FinishedTurn
 from edge.call.turns import TurnParts, TurnTaking
 from edge.call.watchdog import Alarm, Watchdog, WatchdogSettings
 from edge.conversation.dialogue import (
@@ -59,7 +60,6 @@ from edge.conversation.dialogue import (
     ToolResult,
     Understanding,
 )
-from edge.records.model import Adopted
 from edge.records.rows import EPOCH, to_ms
 from edge.turn.activity import SpeechActivity
 
@@ -91,6 +91,8 @@ class Conversation(Protocol):
 
     def resume(self, state: DialogueState) -> Reply: ...
 
+    def restored(self, state: DialogueState) -> DialogueState: ...
+
     def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState: ...
 
 
@@ -99,20 +101,6 @@ class ToolRunner(Protocol):
 
     async def run(self, action: RunTool, *, key: str) -> ToolResult:
         """Run a tool once per `key`; failures are part of the result."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
-    """A call that a dead worker had. `saved` is None where its state is not known: then the call begins anew."""
-
-    adopted: Adopted
-    saved: SavedCall | None
-    is_with_human: bool
-
-    @property
-    def current(self) -> SavedCall | None:
-        """The state, as far as the records have not got further."""
-        return None if self.saved is None else self.saved.after(self.adopted.next_seq)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,84 +212,59 @@ class CallSession:
             silences=self._silences,
             intent=parts.history.intent,
             first_audio_ms=parts.history.first_audio_ms,
-            turn=self._saved_turn(turns.turn),
+            turn=saved_turn(turns.turn, lambda moment: to_ms(parts.history.wall(moment))),
             action=SavedAction.of(self._awaited),
             tool_key=self._tool_key,
         )
         parts.save(saved)
-
-    def _saved_turn(self, turn: Turn | None) -> SavedTurn | None:
-        if turn is None:
-            return None
-        return SavedTurn(
-            seq=turn.seq,
-            began_ms=to_ms(self._parts.history.wall(turn.began)),
-            caller_text=turn.caller_text,
-            understanding=turn.reply.understanding,
-            speeches=turn.reply.speeches,
-            action=SavedAction.of(turn.reply.action),
-            is_protected=turn.is_protected,
-        )
 
     # Going on with another worker's call.
 
     def _take_over(self, resumption: Resumption) -> None:
         """Go on where the call stood: with the human, or with a word to the caller."""
         parts, saved = self._parts, resumption.current
-        if saved is None:
-            parts.history.resumed(resumption.adopted, intent=NO_INTENT, first_audio_ms=None)
-            self._turns.restore(DialogueState(), resumption.adopted.next_seq)
-        else:
-            parts.history.resumed(resumption.adopted, intent=saved.intent, first_audio_ms=saved.first_audio_ms)
-            self._turns.restore(saved.dialogue, max(saved.next_seq, resumption.adopted.next_seq))
+        intent, first_audio_ms = (NO_INTENT, None) if saved is None else (saved.intent, saved.first_audio_ms)
+        parts.history.resumed(resumption.adopted, intent=intent, first_audio_ms=first_audio_ms)
+        if saved is not None:
             self._silences = saved.silences
+            self._turns.restore(
+                parts.conversation.restored(saved.dialogue), max(saved.next_seq, resumption.adopted.next_seq)
+            )
+        else:
+            self._turns.restore(DialogueState(), resumption.adopted.next_seq)
         if resumption.is_with_human:
-            self._stay_with_human(saved)
+            self._stay_with_human(resumption.unrecorded_transfer)
         else:
             self._advance(CallEvent.ADOPTED)
 
-    def _stay_with_human(self, saved: SavedCall | None) -> None:
-        action = saved.action.action if saved is not None and saved.action is not None else None
-        if isinstance(action, Escalate):  # the connection was made and not yet entered
-            self._parts.history.escalated(action)
+    def _stay_with_human(self, transfer: Escalate | None) -> None:
+        if transfer is not None:
+            self._parts.history.escalated(transfer)
             self._parts.history.transferred(TransferFinished(outcome=TransferOutcome.CONNECTED, took_s=0.0))
         self._finish(CallOutcome.ESCALATED, "transferred")
         self._advance(CallEvent.ADOPTED_WITH_HUMAN)
         self.moved()
 
     def _resume(self) -> None:
-        """Say that we were cut off, then the reply that was being said, or what the caller was asked last."""
-        saved = self._parts.resumption.current if self._parts.resumption is not None else None
-        conversation = self._parts.conversation
-        sorry = conversation.resume(DialogueState())
-        if saved is None:
-            opening = conversation.opening()
-            reply = replace(opening, speeches=(*sorry.speeches, *opening.speeches))
-            self._say(reply, is_protected=opening.state.pending is not None)
-        elif saved.turn is not None:
-            self._resume_turn(saved.turn, saved.dialogue, sorry.speeches)
-            self._do_again(saved.turn.reply(saved.dialogue), saved.tool_key)
-        elif saved.action is not None:
-            reply = replace(conversation.resume(saved.dialogue), speeches=sorry.speeches, action=saved.action.action)
-            self._say(reply)
-            self._do_again(reply, saved.tool_key)
+        """Say that we were cut off, and go on."""
+        resumption = self._parts.resumption
+        saved = resumption.current if resumption is not None else None
+        if saved is not None:
+            saved = replace(saved, dialogue=self._turns.state)
+        words = first_words(self._parts.conversation, saved)
+        if words.turn is None:
+            self._say(words.reply, is_protected=words.is_protected)
         else:
-            self._say(conversation.resume(saved.dialogue))
-
-    def _resume_turn(self, turn: SavedTurn, state: DialogueState, sorry: tuple[Speech, ...]) -> None:
-        reply = turn.reply(state)
-        self._turns.say_again(
-            replace(reply, speeches=(*sorry, *reply.speeches)),
-            caller_text=turn.caller_text,
-            seq=turn.seq,
-            began=self._parts.history.monotonic(EPOCH + timedelta(milliseconds=turn.began_ms)),
-            is_protected=turn.is_protected,
-        )
-
-    def _do_again(self, reply: Reply, key: str) -> None:
-        """Run the tool that the reply waits for; with the key of before it is the same act."""
-        if isinstance(reply.action, RunTool):
-            self._run(reply.action, key)
+            began = EPOCH + timedelta(milliseconds=words.turn.began_ms)
+            self._turns.say_again(
+                words.reply,
+                caller_text=words.turn.caller_text,
+                seq=words.turn.seq,
+                began=self._parts.history.monotonic(began),
+                is_protected=words.is_protected,
+            )
+        if words.tool is not None and saved is not None:
+            self._run(words.tool, saved.tool_key)
 
     # What comes in.
 

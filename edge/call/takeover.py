@@ -21,9 +21,9 @@ from contract.errors import BoroughError
 from edge.call.errors import CallStateInvalidError, NoCapacityError, UnknownNumberError
 from edge.call.ports import HangupCause
 from edge.call.reception import Reception
+from edge.call.resumption import Resumption, cut_off_turn
 from edge.call.roster import ServedAgent
 from edge.call.saved_call import CallStates, SavedCall, decode
-from edge.call.session import Resumption
 from edge.call.siblings import Sibling
 from edge.call.slots import Slot
 from edge.conversation.dialogue import CallOutcome
@@ -108,19 +108,19 @@ class Takeover:
 
     async def _adopt(self, orphan: Orphan, stranded: StrandedCall | None, died: float) -> None:
         if stranded is None:
-            self._refused(orphan, "caller_gone" if orphan.transport is Transport.SIP else "webrtc")
+            await self._end(orphan, None, "caller_gone" if orphan.transport is Transport.SIP else "webrtc")
             return
         try:
             served = self.reception.roster.current.by_name(f"{orphan.tenant}/{orphan.agent}")
             slot = self.reception.slots.retake(orphan.call_id)
-            adopted = await self.states.adopt(orphan)
+            adopted = await self.states.adopt(orphan, goes_on=True)
         except UnknownNumberError:
-            await self._let_go(orphan, stranded, "unknown_agent")
+            await self._end(orphan, stranded, "unknown_agent")
         except NoCapacityError:
-            await self._let_go(orphan, stranded, "no_capacity")
+            await self._end(orphan, stranded, "no_capacity")
         except RecordsError as error:
             slot.release()
-            await self._let_go(orphan, stranded, error.code)
+            await self._end(orphan, stranded, error.code)
         else:
             if adopted is None:  # another was faster, or it ended meanwhile
                 slot.release()
@@ -128,14 +128,19 @@ class Takeover:
             adoption = _Adoption(served=served, adopted=adopted, stranded=stranded, slot=slot, died=died)
             self.tasks.create_task(self._go_on(adoption), name=f"call:{orphan.call_id}")
 
-    async def _let_go(self, orphan: Orphan, stranded: StrandedCall, reason: str) -> None:
-        self._refused(orphan, reason)
-        if self.inbound is not None:
-            await self.inbound.let_go(stranded)
-
-    def _refused(self, orphan: Orphan, reason: str) -> None:
+    async def _end(self, orphan: Orphan, stranded: StrandedCall | None, reason: str) -> None:
+        """End a call that cannot go on, with the turn that was under way on record; its caller is let go."""
         self.reception.metrics.adoptions_refused.labels(reason=reason).inc()
         log.warning("adoption_refused", call_id=orphan.call_id, tenant=orphan.tenant, reason=reason)
+        try:
+            adopted = await self.states.adopt(orphan, goes_on=False)
+        except RecordsError as error:  # it stays open, for the next start
+            log.warning("orphan_not_ended", call_id=orphan.call_id, code=error.code)
+            adopted = None
+        if adopted is not None:
+            self._close(adopted, CallOutcome.FAILED, adopted.last_known_at)
+        if stranded is not None and self.inbound is not None:
+            await self.inbound.let_go(stranded)
 
     async def _go_on(self, adoption: _Adoption) -> None:
         """Carry the call to its end. Whatever breaks before it is carried ends it in the records."""
@@ -160,13 +165,18 @@ class Takeover:
                 if not is_carried:
                     is_gone = isinstance(error, CallerGoneError)
                     metrics.adoptions_refused.labels(reason="caller_gone" if is_gone else "setup_failed").inc()
-                    self._close(adoption.adopted, CallOutcome.ABANDONED if is_gone else CallOutcome.FAILED)
+                    outcome = CallOutcome.ABANDONED if is_gone else CallOutcome.FAILED
+                    self._close(adoption.adopted, outcome, datetime.now(UTC))
 
-    def _close(self, adopted: Adopted, outcome: CallOutcome) -> None:
+    def _close(self, adopted: Adopted, outcome: CallOutcome, at: datetime) -> None:
+        saved = _read(adopted)
+        cut_off = None if saved is None else saved.after(adopted.next_seq).turn
+        if cut_off is not None:
+            turn = cut_off_turn(adopted.call, cut_off)
+            self.reception.keep(turn)
+            at = max(at, turn.began_at)
         cause = HangupCause.NORMAL if outcome is CallOutcome.ABANDONED else HangupCause.TEMPORARY_FAILURE
-        ended = replace(
-            adopted.call, ended_at=datetime.now(UTC), outcome=outcome, hangup_cause=cause, reason=WORKER_DIED
-        )
+        ended = replace(adopted.call, ended_at=at, outcome=outcome, hangup_cause=cause, reason=WORKER_DIED)
         self.reception.keep(ended)
 
 

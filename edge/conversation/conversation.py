@@ -31,6 +31,7 @@ from edge.conversation.prepared import fixed_texts
 from edge.conversation.questions import OpenQuestions
 from edge.conversation.replies import NOBODY, YES_NO, Replies, Turn, certain, left, templates
 from edge.conversation.slots import yes_or_no
+from edge.conversation.template import TemplateError
 from edge.conversation.understanding import Understander, load_calibration
 from edge.knowledge.base import KnowledgeBase, open_knowledge
 from edge.knowledge.examples import Example, ExampleIndex
@@ -163,6 +164,19 @@ class AgentConversation:
         turn = Turn(state=state, heard="", purpose=NOBODY, today=self._today())
         again = self._open_question(state) or ((state.last_speech,) if state.last_speech else ())
         return self._replies.reply(turn, state, templates(self.agent.phrases.resume, *again), certain("resume"))
+
+    def restored(self, state: DialogueState) -> DialogueState:
+        """Return the state of a call that another worker had, outside any flow that these documents do not have."""
+        if state.flow is None:
+            return state
+        flow = self.agent.flows.get(state.flow)
+        if flow is None or state.step >= len(flow.steps):
+            return left(state)
+        try:
+            self._flows.open_question(state)
+        except TemplateError:
+            return left(state)
+        return state
 
     def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState:
         """Return the state corrected to what the caller heard of the last reply before talking over it."""

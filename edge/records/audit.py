@@ -43,6 +43,7 @@ class AuditAction(StrEnum):
     CALL_STARTED = "call_started"
     CALL_ANSWERED = "call_answered"
     CALL_ADOPTED = "call_adopted"
+    CALL_CLAIMED = "call_claimed"
     CALL_ENDED = "call_ended"
     CALL_AMENDED = "call_amended"
     TRANSFER = "transfer"

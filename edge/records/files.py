@@ -12,14 +12,14 @@ import structlog
 from edge.records.audit import ANCHOR_EVERY_S
 from edge.records.database import DatabaseSettings, Immediate, database_path, tenants_in
 from edge.records.errors import CallTakenOverError, RecordsError, RowRejectedError, from_sqlite
-from edge.records.model import Adopted, Orphan, Record, StateRecord, TurnRecord
+from edge.records.model import Adopted, Adoption, Record, StateRecord, TurnRecord
 from edge.records.orphans import close_orphans
 from edge.records.presence import Presence, RunId, forget_dead, sole_sweeper
 from edge.records.tenant import TenantRecords
 
 log = structlog.get_logger(__name__)
 
-Request = Record | Orphan
+Request = Record | Adoption
 Result = RecordsError | Adopted | None
 
 
@@ -51,7 +51,7 @@ class TenantFiles:
             log.error("records_directory_unusable", detail=str(error))  # noqa: TRY400 - each save tells it again
 
     def write(self, tenant: str, records: Sequence[Request]) -> list[Result]:
-        """Write records as one transaction; one result each, None where it is on disk, what was adopted for orphans."""
+        """Write records as one transaction; one result each: None where it is on disk, or what was adopted."""
         try:
             path = database_path(self._directory, tenant)
             try:
@@ -138,7 +138,7 @@ def _write_one(opened: TenantRecords, record: Request, path: Path) -> Result:
     connection.execute("SAVEPOINT record")
     adopted: Adopted | None = None
     try:
-        if isinstance(record, Orphan):
+        if isinstance(record, Adoption):
             adopted = opened.writer.adopt(record)
         else:
             opened.writer.write(record)

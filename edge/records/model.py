@@ -148,12 +148,30 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """The wish to have an orphan: to go on with its call, or only to end it."""
+
+    orphan: Orphan
+    goes_on: bool
+
+    @property
+    def call_id(self) -> str:
+        return self.orphan.call_id
+
+    @property
+    def tenant(self) -> str:
+        return self.orphan.tenant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
     """An orphan that is ours now, as far as its records tell. `state` is None where none was written, or none can be
-    read; the counts are those of the rows that are there, `next_seq` is that of the next turn."""
+    read; the counts are those of the rows that are there, `next_seq` is that of the next turn; `last_known_at` is the
+    last moment of which a row tells."""
 
     call: CallRecord
     state: bytes | None
     next_seq: int
     tool_runs: int
     transfers: int
+    last_known_at: datetime

@@ -28,7 +28,7 @@ from edge.records.database import DatabaseSettings, database_path, open_reader
 from edge.records.errors import RecordsError, StoreClosedError, StoreOverloadedError, from_sqlite
 from edge.records.files import Request, Result, TenantFiles
 from edge.records.keyring import KeyReader, open_key_reader
-from edge.records.model import Adopted, CallRecord, Orphan, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.model import Adopted, Adoption, CallRecord, Orphan, Record, ToolRunRecord, TransferRecord, TurnRecord
 from edge.records.presence import RunId
 
 GROUP_LIMIT = 256  # records in one transaction: bounds how long a group holds the write lock
@@ -90,9 +90,11 @@ class CallStore:
         CallTakenOverError among them: the call is another worker's now."""
         await self._request(record)
 
-    async def adopt(self, orphan: Orphan) -> Adopted | None:
-        """Make a dead worker's call ours; None where it has ended, or another was faster. Raises RecordsError."""
-        return await self._request(orphan)
+    async def adopt(self, orphan: Orphan, *, goes_on: bool = True) -> Adopted | None:
+        """Make a dead worker's call ours, to go on with it or only to end it; None where it has ended, or another was
+        faster. Raises RecordsError.
+        """
+        return await self._request(Adoption(orphan=orphan, goes_on=goes_on))
 
     async def _request(self, record: Request) -> Adopted | None:
         if not self._is_open:

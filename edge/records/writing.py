@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import apsw
 
@@ -15,9 +16,9 @@ from edge.records.errors import CallTakenOverError
 from edge.records.keyring import KeyId, Keyring
 from edge.records.model import (
     Adopted,
+    Adoption,
     CallRecord,
     ContentState,
-    Orphan,
     Record,
     StateRecord,
     ToolRunRecord,
@@ -25,7 +26,7 @@ from edge.records.model import (
     TurnRecord,
 )
 from edge.records.presence import RunId
-from edge.records.rows import read_call, to_ms, to_optional_ms
+from edge.records.rows import EPOCH, read_call, to_ms, to_optional_ms
 from edge.records.sealing import SealBrokenError, seal, unseal
 from edge.records.subjects import SubjectId
 
@@ -58,12 +59,15 @@ ON CONFLICT (call_id, seq) DO UPDATE SET key_id = excluded.key_id, caller_text =
 # What the conversation calls a turn that answers the question for consent (edge/conversation/conversation.py).
 CONSENTS = {"consent_given": AuditAction.CONSENT_GIVEN, "consent_declined": AuditAction.CONSENT_REFUSED}
 # The last that is known of a call: it began, was answered, said something, or asked for a human.
-CLOSE_CALL = """
-UPDATE calls SET outcome = ?, hangup_cause = ?, reason = ?, ended_at = max(
+LAST_KNOWN = """max(
   started_at,
   coalesce(answered_at, 0),
   coalesce((SELECT max(began_at) FROM turns WHERE turns.call_id = calls.call_id), 0),
   coalesce((SELECT max(began_at + took_ms) FROM transfers WHERE transfers.call_id = calls.call_id), 0))
+"""
+# ruff: noqa: S608 - nothing of it comes from outside
+CLOSE_CALL = f"""
+UPDATE calls SET outcome = ?, hangup_cause = ?, reason = ?, ended_at = {LAST_KNOWN}
 WHERE ended_at IS NULL AND worker IS ? RETURNING call_id
 """
 
@@ -81,6 +85,7 @@ COUNTS = (
     "SELECT coalesce(max(seq) + 1, 0) FROM turns WHERE call_id = ?",
     "SELECT count(*) FROM tool_runs WHERE call_id = ?",
     "SELECT count(*) FROM transfers WHERE call_id = ?",
+    f"SELECT {LAST_KNOWN} FROM calls WHERE call_id = ?",
 )
 
 
@@ -111,21 +116,24 @@ class Writer:
             case StateRecord():
                 self._write_state(record)
 
-    def adopt(self, orphan: Orphan) -> Adopted | None:
+    def adopt(self, adoption: Adoption) -> Adopted | None:
         """Make an open call of a dead run this run's; None where it has ended, or another run was faster."""
+        orphan = adoption.orphan
         self.connection.execute(ADOPT, (self.run, orphan.call_id, orphan.run))
         if self.connection.changes() == 0:
             return None
-        self.trail.append(AuditAction.CALL_ADOPTED, orphan.call_id, dead=orphan.run, by=self.run)
+        action = AuditAction.CALL_ADOPTED if adoption.goes_on else AuditAction.CALL_CLAIMED
+        self.trail.append(action, orphan.call_id, dead=orphan.run, by=self.run)
         call = read_call(self.connection, orphan.call_id)
         assert call is not None
-        next_seq, tool_runs, transfers = (self._count(sql, call.call_id) for sql in COUNTS)
+        next_seq, tool_runs, transfers, last_known_ms = (self._count(sql, call.call_id) for sql in COUNTS)
         return Adopted(
             call=call,
             state=self._read_state(call),
             next_seq=next_seq,
             tool_runs=tool_runs,
             transfers=transfers,
+            last_known_at=EPOCH + timedelta(milliseconds=last_known_ms),
         )
 
     def close_calls_of(self, runs: Sequence[str | None], *, reason: str) -> int:
@@ -217,7 +225,9 @@ class Writer:
     def _refuse_if_lost(self, call_id: str) -> None:
         owner: Cell = self.connection.execute(SELECT_OWNER, (call_id,)).get
         # Nobody loses a call but by its adoption.
-        if owner not in {None, self.run} and self.trail.tells(AuditAction.CALL_ADOPTED, call_id):
+        if owner in {None, self.run}:
+            return
+        if self.trail.tells(AuditAction.CALL_ADOPTED, call_id) or self.trail.tells(AuditAction.CALL_CLAIMED, call_id):
             raise CallTakenOverError(f"call {call_id} belongs to another worker")
 
     def _tell_key(self, key_id: KeyId) -> None:

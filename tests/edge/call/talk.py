@@ -25,8 +25,9 @@ from edge.call.ports import (
     TransferOutcome,
 )
 from edge.call.preparation import Preparer
+from edge.call.resumption import Resumption
 from edge.call.saved_call import SavedCall
-from edge.call.session import CallParts, CallSession, Resumption
+from edge.call.session import CallParts, CallSession
 from edge.call.watchdog import WatchdogSettings
 from edge.conversation.dialogue import (
     Action,
@@ -198,6 +199,9 @@ class ScriptedConversation:
     def no_input(self, state: DialogueState, count: int) -> Reply:
         action = EndCall(reason="silence") if count > 1 else None
         return reply_of(state, "", f"are you there {count}", action)
+
+    def restored(self, state: DialogueState) -> DialogueState:
+        return state
 
     def resume(self, state: DialogueState) -> Reply:
         reply = reply_of(state, "", SORRY)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from edge.call.resumption import Resumption
 from edge.call.saved_call import Phase, SavedAction, SavedCall, SavedTurn
-from edge.call.session import Resumption
 from edge.conversation.dialogue import (
     CallOutcome,
     DialogueState,
@@ -59,7 +59,7 @@ REPLYING = SavedTurn(
 
 
 def resumed(saved: SavedCall | None, *, next_seq: int = 2, is_with_human: bool = False) -> Resumption:
-    adopted = Adopted(call=CALL, state=b"", next_seq=next_seq, tool_runs=0, transfers=0)
+    adopted = Adopted(call=CALL, state=b"", next_seq=next_seq, tool_runs=0, transfers=0, last_known_at=ANSWERED)
     return Resumption(adopted=adopted, saved=saved, is_with_human=is_with_human)
 
 

@@ -1,6 +1,7 @@
 """Calls of dead workers that nobody can go on with are ended in the records, at once and with the right reason."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,18 +10,20 @@ import pytest
 from edge.call.reception import Reception
 from edge.call.recorded_states import RecordedStates
 from edge.call.roster import ServedRoster
+from edge.call.saved_call import encode
 from edge.call.siblings import Sibling
 from edge.call.slots import SlotLedger
 from edge.call.takeover import Takeover
 from edge.conversation.dialogue import CallOutcome
 from edge.observability.metrics import CallMetrics
 from edge.records.database import DatabaseSettings
-from edge.records.model import Record, Transport
+from edge.records.model import Record, StateRecord, Transport
 from edge.records.orphans import WORKER_DIED
 from edge.records.store import CallReader, CallStore, StoreSettings
 from edge.speech.prepared import PreparedAudio
 from edge.turn.vad import SileroModel
 from tests.edge.call.talk import ScriptedRecogniser, WordsAsAudio
+from tests.edge.call.test_resumption import REPLYING, SAVED
 from tests.edge.records.test_orphans import a_call
 from tests.edge.turn.conftest import MODEL
 
@@ -31,7 +34,13 @@ def ignore(record: Record) -> None:
     """No call is carried here."""
 
 
-def takeover_of(store: CallStore, directory: Path, tasks: asyncio.TaskGroup, metrics: CallMetrics) -> Takeover:
+def takeover_of(
+    store: CallStore,
+    directory: Path,
+    tasks: asyncio.TaskGroup,
+    metrics: CallMetrics,
+    keep: Callable[[Record], None],
+) -> Takeover:
     if not MODEL.exists():
         pytest.skip(f"{MODEL} is missing: fetch it with `borough models fetch`")
     reception = Reception(
@@ -41,7 +50,7 @@ def takeover_of(store: CallStore, directory: Path, tasks: asyncio.TaskGroup, met
         vad=SileroModel(MODEL),
         slots=SlotLedger(directory=directory / "slots", capacity=2),
         metrics=metrics,
-        keep=ignore,
+        keep=keep,
         subject_key=bytes(32),
     )
     states = RecordedStates(store=store, directory=directory, settings=DATABASE, record=ignore)
@@ -49,19 +58,25 @@ def takeover_of(store: CallStore, directory: Path, tasks: asyncio.TaskGroup, met
 
 
 async def test_a_call_from_the_page_ends_with_its_worker(tmp_path: Path) -> None:
-    """Its audio was in the dead process; its slot is not kept for anybody."""
-    metrics = CallMetrics.create()
+    """Its audio was in the dead process; what the caller said last is on record, its slot is not kept for anybody."""
+    metrics, kept = CallMetrics.create(), list[Record]()
     async with store_of(tmp_path) as alive:
         async with store_of(tmp_path) as dying:
             await dying.save(replace(a_call("web"), transport=Transport.WEBRTC))
+            state = encode(replace(SAVED, call_id="web", tenant="acme", turn=REPLYING, next_seq=3))
+            await dying.save(
+                StateRecord(call_id="web", tenant="acme", subject_id=a_call("web").subject_id, state=state)
+            )
             run = dying.run
         await alive.save(a_call("mine"))
         async with asyncio.TaskGroup() as tasks:
-            takeover = takeover_of(alive, tmp_path, tasks, metrics)
+            takeover = takeover_of(alive, tmp_path, tasks, metrics, kept.append)
             (tmp_path / "slots").mkdir()
             (tmp_path / "slots" / "0000").write_text("web")
             assert not await takeover.has_calls(run)
             await takeover.sibling_died(Sibling(run=run, app="calls-2"))
+            for record in kept:
+                await alive.save(record)
             with takeover.reception.slots.take("new"), takeover.reception.slots.take("another"):
                 pass
     reader = CallReader(tmp_path, "acme", DATABASE)
@@ -69,6 +84,9 @@ async def test_a_call_from_the_page_ends_with_its_worker(tmp_path: Path) -> None
     assert web is not None
     assert mine is not None
     assert (web.outcome, web.reason) == (CallOutcome.FAILED, WORKER_DIED)
+    (turn,) = reader.turns("web")
+    assert (turn.seq, turn.caller_text, turn.agent_text) == (2, REPLYING.caller_text, "")
+    assert web.ended_at == turn.began_at
     assert mine.ended_at is None
     assert metrics.adoptions_refused.labels(reason="webrtc")._value.get() == 1
 
@@ -80,7 +98,7 @@ async def test_a_draining_worker_takes_nothing_over(tmp_path: Path) -> None:
             await dying.save(a_call("c1"))
             run = dying.run
         async with asyncio.TaskGroup() as tasks:
-            takeover = takeover_of(alive, tmp_path, tasks, CallMetrics.create())
+            takeover = takeover_of(alive, tmp_path, tasks, CallMetrics.create(), ignore)
             takeover.reception.closing.set()
             await takeover.sibling_died(Sibling(run=run, app="calls-2"))
     call = CallReader(tmp_path, "acme", DATABASE).call("c1")

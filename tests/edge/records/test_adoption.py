@@ -67,7 +67,14 @@ async def test_the_adopter_gets_the_call_with_its_state(tmp_path: Path) -> None:
     assert (orphan.call_id, orphan.tenant, orphan.agent, orphan.transport) == ("c1", "acme", "pharmacy", Transport.SIP)
     async with store_of(tmp_path) as store:
         adopted = await store.adopt(orphan)
-    assert adopted == Adopted(call=a_call("c1"), state=b"my card is gone", next_seq=2, tool_runs=1, transfers=1)
+    assert adopted == Adopted(
+        call=a_call("c1"),
+        state=b"my card is gone",
+        next_seq=2,
+        tool_runs=1,
+        transfers=1,
+        last_known_at=NOON + timedelta(seconds=1),
+    )
     files = [path for path in tmp_path.iterdir() if path.is_file()]  # noqa: ASYNC240 - a few kilobytes
     assert files
     assert not any(b"my card is gone" in path.read_bytes() for path in files)
