@@ -91,7 +91,7 @@ def test_kill_9_of_a_worker_ends_no_call(region: Target) -> None:
     calling.start()
     until(lambda: slots_in_use(region) == 2)
     until(lambda: spoken_turns(region) >= 1)
-    os.kill(region.processes.calls[0], signal.SIGKILL)
+    os.kill(read_target(region.state).processes.calls[0], signal.SIGKILL)
     calling.join(WITHIN_S)
     assert [trace.ending for trace in calling.traces] == [Ending.CALLER, Ending.CALLER]
     until(lambda: slots_in_use(region) == 0)
