@@ -169,3 +169,13 @@ async def test_every_step_of_a_call_is_saved(tmp_path: Path) -> None:
     assert talk.saved[2].turn is not None
     assert talk.saved[2].turn.caller_text == "hello"
     assert talk.saved[3].dialogue.history[-1].caller == "hello"
+
+
+async def test_who_is_cut_off_twice_hears_one_apology(tmp_path: Path) -> None:
+    """The reply that was being said began with the apology for the first time."""
+    again = (Speech(text=SORRY, source=SpeechSource.TEMPLATE), *REPLYING.speeches)
+    saved = replace(SAVED, turn=replace(REPLYING, speeches=again), next_seq=3)
+    async with talking(tmp_path, resumption=resumed(saved)) as talk:
+        turn = await talk.until_said("It is noon.")
+        assert turn.agent_text.count(SORRY) == 1
+        await finished(talk)

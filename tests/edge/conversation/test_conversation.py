@@ -287,6 +287,18 @@ async def test_a_resumed_call_repeats_the_open_question(open_tenant: Opener) -> 
     assert "last four digits" in _said(conversation.resume(state))
 
 
+async def test_a_state_of_other_documents_is_restored_as_far_as_it_can_be(open_tenant: Opener) -> None:
+    """A worker may take a call over with newer documents: a flow that they do not have is left, the rest stays."""
+    conversation = await open_tenant("harbour-bank")
+    state = (await _play(conversation, "I lost my card", "debit")).state
+    assert conversation.restored(state) == state
+    for unknown in (replace(state, flow="gone"), replace(state, step=99), replace(state, step=0, slots={})):
+        restored = conversation.restored(unknown)
+        conversation.resume(restored)
+        assert restored.history == state.history
+    assert conversation.restored(replace(state, flow="gone")).flow is None
+
+
 async def test_the_briefing_tells_the_human_what_happened(open_tenant: Opener) -> None:
     """Reason, task, collected details and the whole transcript go with the call."""
     conversation = await open_tenant("harbour-bank")
