@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from edge.inference.client_settings import SiblingSection
 from edge.records.database import DatabaseSettings
 from edge.settings_file import Section
 
@@ -25,6 +26,9 @@ class AsteriskSection(Section):
 
 class InferenceSection(Section):
     socket: Path = Field(description="unix socket of the inference service")
+    siblings: SiblingSection | None = Field(
+        default=None, description="inference of the region's other nodes; absent: this node's alone"
+    )
 
 
 class TenantsSection(Section):

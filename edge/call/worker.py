@@ -36,6 +36,7 @@ from edge.disk.levels import DiskUse
 from edge.exit_status import exit_status
 from edge.inference.client import InferenceClient
 from edge.inference.model_store import open_model
+from edge.inference.route_metrics import RouteCollector
 from edge.knowledge.shelf import KnowledgeShelf
 from edge.observability.logs import configure_logging
 from edge.observability.loop_lag import EventLoopLag
@@ -74,7 +75,9 @@ async def serve(settings: CallsSettings) -> None:
             store=store, directory=records.directory, settings=store_settings.database, record=recorder.keep
         )
         stack.push_async_callback(recorder.flush)
-        inference = await stack.enter_async_context(InferenceClient(settings.inference.socket))
+        client = InferenceClient(settings.inference.socket, siblings=settings.inference.siblings)
+        inference = await stack.enter_async_context(client)
+        metrics.registry.register(RouteCollector(inference.route_counts))
         supervision.starting("waits for inference")
         await inference.wait_until_ready(INFERENCE_WITHIN_S)
         supervision.starting("loads agents")
