@@ -22,7 +22,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -135,15 +135,18 @@ class Siblings:
         except (ConnectionError, FileNotFoundError):
             _clear(path)
             return
-        self._serve(reader, writer)
+        self._keep(self._hold(reader, writer, is_ours=True))
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        holding = self._tasks.create_task(self._hold(reader, writer), name="siblings:link")
+        self._keep(self._hold(reader, writer, is_ours=False))
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        holding = self._tasks.create_task(work, name="siblings:link")
         self._holding.add(holding)
         holding.add_done_callback(self._holding.discard)
 
-    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Keep one link until the other end closes it or its process ends."""
+    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_ours: bool) -> None:
+        """Keep one link until the other end closes it. `is_ours`: we connected."""
         try:
             pidfd = _pidfd_of(writer)
         except OSError:
@@ -152,25 +155,28 @@ class Siblings:
         link: _Link | None = None
         try:
             writer.write(json.dumps({"run": self._me.run, "app": self._me.app}).encode() + b"\n")
-            link = self._begin(_parse(await reader.readuntil(b"\n")), pidfd, writer)
-            while data := await reader.read(1024):
+            link = self._begin(_parse(await reader.readuntil(b"\n")), pidfd, writer, is_ours=is_ours)
+            while link is not None and (data := await reader.read(1024)):
                 link.heard = asyncio.get_running_loop().time()
                 link.is_leaving |= GOODBYE in data
-            # Nothing more is to be heard of it, and its process tells when it has ended.
-            link.heard = math.inf
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass
         finally:
-            # Its pidfd is still watched: a closed connection alone is no death.
             writer.close()
             if link is None:
                 os.close(pidfd)
+            else:
+                # Nothing more is to be heard of it. That is no death; its process tells when it has ended.
+                link.heard = math.inf
 
-    def _begin(self, sibling: Sibling, pidfd: int, writer: asyncio.StreamWriter) -> _Link:
+    def _begin(self, sibling: Sibling, pidfd: int, writer: asyncio.StreamWriter, *, is_ours: bool) -> _Link | None:
+        """The link, or None where there is another: both connected at the same time, and both keep the same one."""
         loop = asyncio.get_running_loop()
+        if (older := self._links.get(sibling.run)) is not None:
+            if is_ours != (self._me.run < sibling.run):
+                return None
+            self._drop(older)
         link = _Link(sibling=sibling, pidfd=pidfd, writer=writer, heard=loop.time())
-        if sibling.run in self._links:  # both connected at the same time
-            self._drop(self._links[sibling.run])
         self._links[sibling.run] = link
         self._on_change(len(self._links))
         loop.add_reader(pidfd, self._died, link)

@@ -1,6 +1,7 @@
 """Workers of a node know when one of them dies, and end one that hangs before its calls are taken over."""
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -36,13 +37,13 @@ WITHIN_S = 20.0
 class Watcher:
     """A worker that notes what it is told."""
 
-    def __init__(self, directory: Path, *, has_calls: bool = False) -> None:
+    def __init__(self, directory: Path, *, has_calls: bool = False, run: str = "watcher") -> None:
         self.dead: asyncio.Queue[Sibling] = asyncio.Queue()
         self.counts: asyncio.Queue[int] = asyncio.Queue()
         self.ended = 0
         self.asked: list[str] = []
         self._has_calls = has_calls
-        me = Sibling(run="watcher", app="calls-1")
+        me = Sibling(run=run, app="calls-1")
         self.siblings = Siblings(
             directory,
             me,
@@ -150,3 +151,22 @@ async def test_sockets_of_the_dead_do_not_pile_up(tmp_path: Path) -> None:
     os.utime(stale, (0, 0))
     async with Watcher(tmp_path).siblings:
         assert not stale.exists()
+
+
+async def test_workers_that_start_together_keep_one_link_that_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both connect; had each kept another connection, neither would hear the other any more."""
+    monkeypatch.setattr("edge.call.siblings.PULSE_EVERY_S", 0.05)
+    first, second = Watcher(tmp_path, run="first"), Watcher(tmp_path, run="second")
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as group:
+        entering = [group.create_task(each.siblings.__aenter__()) for each in (first, second)]
+        await asyncio.wait(entering)
+        assert await first.counts.get() == 1
+        assert await second.counts.get() == 1
+        await asyncio.sleep(1.0)
+        for each in (first, second):
+            (link,) = each.siblings._links.values()
+            assert link.heard < math.inf
+        for each in (first, second):
+            await each.siblings.__aexit__(None, None, None)
