@@ -77,10 +77,15 @@ class SlotLedger:
 
     def in_use(self) -> int:
         """How many slots are held right now, by any process of the node."""
-        free = [descriptor for index in range(self.capacity) if (descriptor := self._try(index)) is not None]
-        for descriptor in free:
-            os.close(descriptor)
-        return self.capacity - len(free)
+        return sum(self._is_held(index) for index in range(self.capacity))
+
+    def _is_held(self, index: int) -> bool:
+        descriptor = self._try(index)
+        if descriptor is None:
+            return True
+        # At once: who wants a slot meanwhile must not find it taken.
+        os.close(descriptor)
+        return False
 
     def forget_dead(self) -> None:
         """End all reservations: what could be adopted was."""

@@ -10,6 +10,7 @@ goes on where its saved state stands (`edge.call.session`). What fails after the
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -36,6 +37,10 @@ from edge.telephony.errors import CallerGoneError, TelephonyError
 from edge.telephony.inbound import InboundCalls
 
 log = structlog.get_logger(__name__)
+
+# Who counts slots holds each for an instant; a caller must not be lost for that.
+RETAKE_TRIES = 3
+RETAKE_AGAIN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +117,7 @@ class Takeover:
             return
         try:
             served = self.reception.roster.current.by_name(f"{orphan.tenant}/{orphan.agent}")
-            slot = self.reception.slots.retake(orphan.call_id)
+            slot = await self._retake(orphan.call_id)
             adopted = await self.states.adopt(orphan, goes_on=True)
         except UnknownNumberError:
             await self._end(orphan, stranded, "unknown_agent")
@@ -127,6 +132,14 @@ class Takeover:
                 return
             adoption = _Adoption(served=served, adopted=adopted, stranded=stranded, slot=slot, died=died)
             self.tasks.create_task(self._go_on(adoption), name=f"call:{orphan.call_id}")
+
+    async def _retake(self, call_id: str) -> Slot:
+        """The slot of a dead worker's call. Raises NoCapacityError."""
+        for _ in range(RETAKE_TRIES):
+            with contextlib.suppress(NoCapacityError):
+                return self.reception.slots.retake(call_id)
+            await asyncio.sleep(RETAKE_AGAIN_S)
+        return self.reception.slots.retake(call_id)
 
     async def _end(self, orphan: Orphan, stranded: StrandedCall | None, reason: str) -> None:
         """End a call that cannot go on, with the turn that was under way on record; its caller is let go."""
