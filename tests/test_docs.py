@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from edge.call.settings import CallsSettings
 from edge.cli import borough
 from edge.disk.guard import DiskMetrics
 from edge.inference.metrics import queue_registry
+from edge.inference.route_metrics import RouteCollector, RouteCounts
 from edge.inference.settings import InferenceSettings
 from edge.observability.metrics import CallMetrics
 from edge.replication.metrics import ReplicationMetrics
@@ -90,13 +92,16 @@ def test_every_alarm_is_documented() -> None:
 def test_every_metric_is_documented_with_its_type_and_no_other_is() -> None:
     text = (DOCS / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", text, re.MULTILINE)
-    agent, hub = SyncMetrics.create().registry, HubMetrics.create().registry
+    calls, agent, hub = CallMetrics.create().registry, SyncMetrics.create().registry, HubMetrics.create().registry
+    calls.register(
+        RouteCollector(lambda: RouteCounts(served=Counter(), hedges=Counter(), failovers=Counter(), endpoints=()))
+    )
     CertificateWatch({}, Alarms(agent), agent)
     DiskMetrics.create(agent)
     RollupMetrics.create(hub)
     EnrolmentMetrics.create(hub)
     registries = (
-        *(CallMetrics.create().registry, agent, ReplicationMetrics.create().registry, queue_registry(list)),
+        *(calls, agent, ReplicationMetrics.create().registry, queue_registry(list)),
         *(hub, AuthorityMetrics.create().registry),
     )
     exported = {family.name: family.type for registry in registries for family in registry.collect()}
