@@ -18,7 +18,8 @@ MOST_EXPOSURE = 3.0
 UNITS = ("prometheus.service", "prometheus-node-exporter.service", "prometheus-exporter-exporter.service")
 # Alerts that are true of machines which share two cores and a disk with everything else here.
 OF_THE_PLACE = {"Heartbeat", "ProcessorBusy", "MemoryShort", "DiskNearlyFull", "DiskFilling", "ClockUnsynchronised",
-                "EventLoopLate", "ResponseTimeRising", "ResponseTimeHigh", "InferenceQueueLong", "RegionSlow"}  # fmt: skip
+                "EventLoopLate", "ResponseTimeRising", "ResponseTimeHigh", "InferenceQueueLong",
+                "RegionSlow"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
