@@ -111,7 +111,7 @@ def secrets(region: RegionRehearsal) -> dict[str, str]:
 def test_no_secret_is_where_others_can_see_it(region: RegionRehearsal, secrets: dict[str, str], place: str) -> None:
     """Not in unit files, process lists, environments, logs or rendered settings of any node."""
     for machine in machines(region)[1:]:
-        text = machine.run("sh", "-c", f"{place} 2>/dev/null | tr '\\0' '\\n' | tr -d '\\n' || true")
+        text = machine.run("sh", "-c", f"{place} 2>/dev/null | LC_ALL=C tr -cd '[:print:]' || true")
         assert len(text) > 20
         assert [name for name, secret in secrets.items() if secret in text] == []
 
