@@ -29,6 +29,8 @@ EMPTIED = (
 )
 REMOVED = (
     "etc/.pwd.lock",
+    # What the build machine's mirror needed.
+    "etc/apt/apt.conf.d/99mmdebstrap",
     "etc/borough/node.toml",
     "etc/borough/token",
     "etc/hostname",
