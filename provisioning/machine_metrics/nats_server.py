@@ -21,7 +21,10 @@ COPIES_BEHIND = "borough_jetstream_copies_behind"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """A stream that may not grow without bound. `when_full`: what gives way, the `old` message or the `new` one."""
+    """A stream that may not grow without bound. `when_full`: what gives way, the `old` message or the `new` one.
+
+    `copies_behind` is known where the stream's leader is: a follower hears nothing of the other followers.
+    """
 
     name: str
     account: str
@@ -31,18 +34,19 @@ class Stream:
     copies_behind: int
 
     @classmethod
-    def of(cls, account: str, detail: Mapping[str, object]) -> Self:
-        """From an entry of /jsz. Raises KeyError, TypeError or ValueError."""
+    def of(cls, account: str, detail: Mapping[str, object], server: str) -> Self:
+        """From an entry of the server's /jsz. Raises KeyError, TypeError or ValueError."""
         config, state = _mapping(detail["config"]), _mapping(detail["state"])
         cluster = _mapping(detail.get("cluster", {}))
         copies = [_mapping(copy) for copy in _sequence(cluster.get("replicas", []))]
+        leads = cluster.get("leader") == server
         return cls(
             name=str(config["name"]),
             account=account,
             when_full=str(config["discard"]),
             size_bytes=_integer(state["bytes"]),
             limit_bytes=_integer(config["max_bytes"]),
-            copies_behind=sum(copy.get("current") is not True for copy in copies),
+            copies_behind=sum(copy.get("current") is not True for copy in copies) if leads else 0,
         )
 
 
@@ -50,17 +54,19 @@ def read_nats(url: str) -> Iterator[Metric]:
     """Health, links and streams of the server that is monitored at `url`. Raises OSError or ValueError."""
     yield GaugeMetricFamily(HEALTHY, "1 while the server serves", value=float(_is_healthy(url)))
     try:
-        yield _links(_ask(f"{url}/varz"), _ask(f"{url}/routez"))
-        yield from _stream_families(streams_of(_ask(f"{url}/jsz?accounts=true&streams=true&config=true")))
+        server = _ask(f"{url}/varz")
+        yield _links(server, _ask(f"{url}/routez"))
+        streams = _ask(f"{url}/jsz?accounts=true&streams=true&config=true")
+        yield from _stream_families(streams_of(streams, str(server["server_name"])))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{url} is no monitoring port of a nats-server") from error
 
 
-def streams_of(answer: Mapping[str, object]) -> list[Stream]:
-    """The streams in an answer of /jsz. Raises KeyError, TypeError or ValueError."""
+def streams_of(answer: Mapping[str, object], server: str) -> list[Stream]:
+    """The streams in an answer of the server's /jsz. Raises KeyError, TypeError or ValueError."""
     accounts = [_mapping(account) for account in _sequence(answer.get("account_details", []))]
     return [
-        Stream.of(str(account["name"]), _mapping(detail))
+        Stream.of(str(account["name"]), _mapping(detail), server)
         for account in accounts
         for detail in _sequence(account.get("stream_detail") or [])
     ]

@@ -18,7 +18,7 @@ from provisioning.identity.certificates import new_authority, new_key, service_o
 from provisioning.identity.names import ServiceName, ServiceRole
 from provisioning.machine_metrics.__main__ import machine_registry
 from provisioning.machine_metrics.identity import read_identity
-from provisioning.machine_metrics.nats_server import read_nats
+from provisioning.machine_metrics.nats_server import read_nats, streams_of
 from provisioning.machine_metrics.rotation import read_rotation
 
 NATS_SERVER = Path(sys.executable).parent / "nats-server"
@@ -95,6 +95,19 @@ def test_streams_tell_their_size_and_bound(monitored: tuple[str, str]) -> None:
     assert 1_000 < float(size.rpartition(" ")[2]) < 2_000
     assert 'borough_jetstream_stream_limit_bytes{account="$G",stream="BOUNDLESS"' not in text
     assert f"borough_jetstream_copies_behind{{{labels}}} 0.0" in text
+
+
+@pytest.mark.parametrize(("server", "behind"), [("node-1", 1), ("node-2", 0)])
+def test_copies_are_behind_where_the_leader_says_so(server: str, behind: int) -> None:
+    """A follower never calls the other one current, and knows nothing of it."""
+    replicas = [{"name": "node-2", "current": True}, {"name": "node-3", "current": False}]
+    detail = {
+        "config": {"name": "KV_calls", "discard": "new", "max_bytes": 1},
+        "state": {"bytes": 1},
+        "cluster": {"leader": "node-1", "replicas": replicas},
+    }
+    (stream,) = streams_of({"account_details": [{"name": "REGION", "stream_detail": [detail]}]}, server)
+    assert stream.copies_behind == behind
 
 
 def test_a_source_that_fails_is_counted_and_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
