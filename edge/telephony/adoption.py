@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from edge.call.ports import HangupCause, LegClosed, LegEvent, MediaLeg
+from edge.media.asterisk_websocket import MediaProtocolError
 from edge.telephony.ari import AriClient, Bridge
 from edge.telephony.ari_events import Channel
 from edge.telephony.ari_listener import ChannelWatch
@@ -115,16 +116,33 @@ async def adopt_channels(board: Switchboard, call: StrandedCall) -> AsyncIterato
         stack.push_async_callback(release_watched, board.client, caller)
         try:
             async with asyncio.timeout(SETUP_TIMEOUT_S):
-                await _move(board, caller)
+                await _take(board, caller)
                 leg, control = await _connect(board, call, caller, stack)
-        except ChannelGoneError as error:
-            raise CallerGoneError(f"the caller of {call.call_id} hung up") from error
-        except TimeoutError as error:
-            raise TelephonyError(f"call {call.call_id} was not adopted in {SETUP_TIMEOUT_S:.0f} s") from error
+        except (TelephonyError, MediaProtocolError, TimeoutError) as error:
+            # It is ours and nobody else's, so nobody else would end it.
+            await release_channel(board.client, call.channel.channel_id, HangupCause.TEMPORARY_FAILURE)
+            await clear_stranded(board.client, call)
+            raise _reason(error, call) from error
         yield leg, control
 
 
-async def _move(board: Switchboard, watch: ChannelWatch) -> None:
+def _reason(error: Exception, call: StrandedCall) -> Exception:
+    match error:
+        case ChannelGoneError():
+            return CallerGoneError(f"the caller of {call.call_id} hung up")
+        case TimeoutError():
+            return TelephonyError(f"call {call.call_id} was not adopted in {SETUP_TIMEOUT_S:.0f} s")
+        case _:
+            return error
+
+
+async def _take(board: Switchboard, watch: ChannelWatch) -> None:
+    """Have the channel's events. A worker that was started again has those of its former life's channels already; a
+    move to its own app would tell it first that they had left."""
+    application = await board.client.application(board.listener.app)
+    if application is not None and watch.channel_id in application.channel_ids:
+        watch.is_in_stasis = True
+        return
     await board.client.move(watch.channel_id, board.listener.app, (ADOPTED,))
     await watch.wait_in_stasis()
 
@@ -138,7 +156,7 @@ async def _connect(
     if call.human_id is not None:
         human = stack.enter_context(board.listener.watch(call.human_id, caller.changed))
         stack.push_async_callback(release_watched, board.client, human)
-        await _move(board, human)
+        await _take(board, human)
         await _join(board, name, stack, caller, human)
         await clear_stranded(board.client, call)
         return ClosedLeg(), AriCallControl(board, caller, number, None, stack, human=human)

@@ -9,10 +9,10 @@ import pytest
 from edge.call.ports import HangupCause, TransferOutcome
 from edge.telephony.adoption import StrandedCall, belongs_to, call_ids_of
 from edge.telephony.ari import AriClient
-from edge.telephony.errors import CallerGoneError
-from edge.telephony.inbound import InboundCalls
+from edge.telephony.errors import AriRequestError, CallerGoneError
+from edge.telephony.inbound import InboundCall, InboundCalls
 from tests.asterisk_pair import AsteriskPair
-from tests.edge.telephony.carrier_caller import Carrier
+from tests.edge.telephony.carrier_caller import Caller, Carrier
 from tests.edge.telephony.conftest import APP, address_of
 from tests.edge.telephony.test_calls import LOUD, connected, hear, level, listen, next_call, tone
 
@@ -138,3 +138,56 @@ async def test_a_caller_who_rings_is_offered_to_the_sibling(
         assert application is None or call.channel_id not in application.channel_ids
         async with others.accept(moved), carrier.talk(caller):
             assert not caller.watch.is_gone
+
+
+@asynccontextmanager
+async def answered_and_left(client: AriClient, carrier: Carrier) -> AsyncIterator[tuple[Caller, InboundCall]]:
+    """A caller who was answered by a worker that is no more."""
+    async with AsyncExitStack() as stack:
+        async with InboundCalls(client, app=OTHER) as former:
+            caller = await stack.enter_async_context(carrier.ring())
+            call = await next_call(former)
+            await client.create_bridge(f"{OTHER}.bridge.{call.call_id}")
+            await client.add_to_bridge(f"{OTHER}.bridge.{call.call_id}", call.channel_id)
+            await client.answer(call.channel_id)
+        yield caller, call
+
+
+async def test_a_worker_goes_on_with_the_callers_of_its_former_life(pair: AsteriskPair, carrier: Carrier) -> None:
+    """They are in its app already, under names that its new bridges and media must not take again."""
+    async with (
+        asyncio.timeout(15),
+        AriClient(address_of(pair.node.settings)) as client,
+        answered_and_left(client, carrier) as (caller, call),
+        InboundCalls(client, app=OTHER, reconciles=False) as next_life,
+    ):
+        adopting = next_life.adopt(await stranded(next_life, call.call_id))
+        async with carrier.talk(caller) as theirs, adopting as (leg, _):
+            await next_life.reconcile()
+            await leg.send(tone(1))
+            await hear(theirs.leg, loud=True)
+            assert len(await client.bridge_ids()) == 1
+        await caller.watch.wait_until(lambda: caller.watch.is_gone)
+
+
+async def test_a_caller_who_cannot_be_adopted_is_let_go(
+    pair: AsteriskPair, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would end the call: it has this owner."""
+    async with (
+        asyncio.timeout(15),
+        AriClient(address_of(pair.node.settings)) as client,
+        answered_and_left(client, carrier) as (caller, call),
+        InboundCalls(client, app=APP) as others,
+    ):
+        found = await stranded(others, call.call_id)
+        monkeypatch.setattr(client, "create_bridge", refuse)
+        with pytest.raises(AriRequestError):
+            async with others.adopt(found):
+                pass
+        await caller.watch.wait_until(lambda: caller.watch.is_gone)
+        assert not await client.bridge_ids()
+
+
+async def refuse(bridge_id: str) -> None:
+    raise AriRequestError(bridge_id, 500, "no room")
