@@ -90,7 +90,16 @@ def judge(region: Target, call: WatchedCall, traces: list[CallTrace], *, adoptio
     assert report.verdict is Verdict.WHOLE
 
 
-@pytest.mark.parametrize("moment", [is_greeting, is_answering, is_listening])
+def test_a_greeting_that_was_cut_off_is_said_again(region: Target) -> None:
+    with calling(region, lines_of("What time do you close on Friday?")) as (call, traces):
+        call.until(is_greeting)
+        os.kill(call.owner, signal.SIGKILL)
+    judge(region, call, traces, adoptions=1)
+    assert call.turns[0].agent_text.startswith(SORRY)
+    assert "five thirty" in call.turns[1].agent_text
+
+
+@pytest.mark.parametrize("moment", [is_answering, is_listening])
 def test_a_call_goes_on_after_kill_9_of_its_worker(region: Target, moment: Callable[[SavedCall], bool]) -> None:
     """What was cut off is said again, and the next answer rests on the turn before."""
     with calling(region, HOURS) as (call, traces):
