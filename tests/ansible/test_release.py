@@ -70,11 +70,14 @@ def upgraded(root: Path, archive: Path) -> None:
         folder.mkdir(parents=True)
     (units / "borough-calls@.service").write_text("0.1", encoding="utf-8")
     (rendered / "calls-1.toml").write_text("0.1", encoding="utf-8")
+    (root / "etc/kamailio").mkdir()
+    (root / "etc/kamailio/kamailio.cfg").write_text("0.1", encoding="utf-8")
     (root / "opt/borough/current").symlink_to("releases/0.1")
     (root / "var/lib/borough/models").symlink_to("models-aa")
     output_of("/bin/sh", FILES / "keep.sh", archive, BOROUGH_ROOT=str(root), PATH="/usr/bin:/bin")
     for path in (units / "borough-calls@.service", units / "borough-new.timer", rendered / "calls-1.toml"):
         path.write_text("0.2", encoding="utf-8")
+    (root / "etc/kamailio/kamailio.cfg").write_text("0.2", encoding="utf-8")
     (rendered / "new.toml").touch()
     for link, target in (("opt/borough/current", "releases/0.2"), ("var/lib/borough/models", "models-bb")):
         (root / link).unlink()
@@ -90,5 +93,5 @@ def test_the_way_back_is_complete(tmp_path: Path) -> None:
     assert (root / "opt/borough/current").readlink() == Path("releases/0.1")
     assert (root / "var/lib/borough/models").readlink() == Path("models-aa")
     found = {path.name: path.read_text(encoding="utf-8") for path in (root / "etc").rglob("*") if path.is_file()}
-    assert found == {"borough-calls@.service": "0.1", "calls-1.toml": "0.1"}
+    assert found == dict.fromkeys(("borough-calls@.service", "calls-1.toml", "kamailio.cfg"), "0.1")
     assert archive.stat().st_mode & 0o777 == 0o600

@@ -31,8 +31,10 @@ $path
 done
 # Whole folders, so that no file of the newer release stays in them.
 rm -rf etc/borough/rendered usr/local/lib/borough
-tar --extract --unlink-first --preserve-permissions --file "$1"
-[ -z "$root" ] || exit 0
+# What cannot be put back is told in the end; services are started all the same.
+status=0
+tar --extract --preserve-permissions --file "$1" || status=$?
+[ -z "$root" ] || exit "$status"
 
 systemctl daemon-reload
 systemctl reload nftables.service || true
@@ -50,3 +52,4 @@ for unit in borough-nats.service borough-nats-arbiter.service borough-inference.
   [ ! -L "$unit" ] || set -- "$@" "$unit"
 done
 systemctl restart "$@" || true
+exit "$status"
