@@ -24,6 +24,7 @@ def test_certificates_are_rotated_under_calls(
         Reader(region=region).follow("rotate-certificates")
     for machine in (hub, *nodes):
         now = certificates(machine)
-        assert now.keys() == before[machine.place.name].keys()
+        # A release may need one that there was none of before.
+        assert now.keys() >= before[machine.place.name].keys()
         assert now.items() & before[machine.place.name].items() == set(), machine.place.name
     assert calls.lost == []
