@@ -7,6 +7,7 @@ The holder writes its call into the file and empties it on release. A free file 
 dead worker's: who adopts the call takes this very slot again, and new calls stay away from it for `RESERVED_S`.
 """
 
+import contextlib
 import fcntl
 import os
 import time
@@ -108,7 +109,9 @@ class SlotLedger:
     @staticmethod
     def _mark(descriptor: int, call_id: str) -> Slot:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, call_id.encode()[:LONGEST_MARK_BYTES], 0)
+        # A full disk costs the reservation, not the call.
+        with contextlib.suppress(OSError):
+            os.pwrite(descriptor, call_id.encode()[:LONGEST_MARK_BYTES], 0)
         return Slot(descriptor)
 
     def _try(self, index: int) -> int | None:
