@@ -3,7 +3,6 @@
 import importlib
 import pkgutil
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,26 +16,15 @@ import provisioning
 from contract.alarms import AlarmCode
 from contract.errors import BoroughError
 from controlplane.cli.connection import AdminContext
-from controlplane.enrolment.metrics import EnrolmentMetrics
-from controlplane.metrics import HubMetrics
-from controlplane.rollups.metrics import RollupMetrics
 from controlplane.settings import HubSettings
 from edge.call.settings import CallsSettings
 from edge.cli import borough
-from edge.disk.guard import DiskMetrics
-from edge.inference.metrics import queue_registry
-from edge.inference.route_metrics import RouteCollector, RouteCounts
 from edge.inference.settings import InferenceSettings
-from edge.observability.metrics import CallMetrics
-from edge.replication.metrics import ReplicationMetrics
 from edge.replication.settings import ReplicationSettings
-from edge.sync.alarms import Alarms
-from edge.sync.expiry import CertificateWatch
-from edge.sync.metrics import SyncMetrics
 from edge.sync.settings import SyncSettings
-from provisioning.identity.authority_service.metrics import AuthorityMetrics
 from provisioning.identity.authority_service.settings import AuthoritySettings
 from provisioning.node.node_file import HubFile, NodeFile
+from tests.ansible.observability.catalogue import registries
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -92,19 +80,7 @@ def test_every_alarm_is_documented() -> None:
 def test_every_metric_is_documented_with_its_type_and_no_other_is() -> None:
     text = (DOCS / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", text, re.MULTILINE)
-    calls, agent, hub = CallMetrics.create().registry, SyncMetrics.create().registry, HubMetrics.create().registry
-    calls.register(
-        RouteCollector(lambda: RouteCounts(served=Counter(), hedges=Counter(), failovers=Counter(), endpoints=()))
-    )
-    CertificateWatch({}, Alarms(agent), agent)
-    DiskMetrics.create(agent)
-    RollupMetrics.create(hub)
-    EnrolmentMetrics.create(hub)
-    registries = (
-        *(calls, agent, ReplicationMetrics.create().registry, queue_registry(list)),
-        *(hub, AuthorityMetrics.create().registry),
-    )
-    exported = {family.name: family.type for registry in registries for family in registry.collect()}
+    exported = {family.name: family.type for registry in registries() for family in registry.collect()}
     assert {name: kind for name, kind, _ in rows} == exported
 
 

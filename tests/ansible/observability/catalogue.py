@@ -1,6 +1,7 @@
 """Every metric that exists: what alerts, dashboards and pages may ask for."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from controlplane.metrics import HubMetrics
 from controlplane.rollups.metrics import RollupMetrics
 from edge.disk.guard import DiskMetrics
 from edge.inference.metrics import queue_registry
+from edge.inference.route_metrics import RouteCollector, RouteCounts
 from edge.observability.metrics import CallMetrics
 from edge.replication.metrics import ReplicationMetrics
 from edge.sync.alarms import Alarms
 from edge.sync.expiry import CertificateWatch
 from edge.sync.metrics import SyncMetrics
+from provisioning.identity.authority_service.metrics import AuthorityMetrics
 from provisioning.machine_metrics.__main__ import FAILED
 from provisioning.machine_metrics.identity import EXPIRES
 from provisioning.machine_metrics.nats_server import COPIES_BEHIND, HEALTHY, LINKS, STREAM_LIMIT, STREAM_SIZE
@@ -58,21 +61,25 @@ def existing() -> set[str]:
     """All metrics of a region and its hub."""
     captured = (HERE / "node_exporter_metrics.txt").read_text("utf-8").splitlines()
     machine = {*captured} - {line for line in captured if line.startswith("#")}
-    return {*_ours(), *MACHINE, *_of_the_front_door(), *machine, *PROMETHEUS}
+    return {*_names(registries()), *MACHINE, *_of_the_front_door(), *machine, *PROMETHEUS}
 
 
-def _ours() -> set[str]:
-    agent, hub = SyncMetrics.create().registry, HubMetrics.create().registry
+def registries() -> tuple[CollectorRegistry, ...]:
+    """One for each of our services, with every metric that it registers."""
+    calls, agent, hub = CallMetrics.create().registry, SyncMetrics.create().registry, HubMetrics.create().registry
+    calls.register(
+        RouteCollector(lambda: RouteCounts(served=Counter(), hedges=Counter(), failovers=Counter(), endpoints=()))
+    )
     CertificateWatch({}, Alarms(agent), agent)
     DiskMetrics.create(agent)
     RollupMetrics.create(hub)
     EnrolmentMetrics.create(hub)
-    registries = (CallMetrics.create().registry, agent, ReplicationMetrics.create().registry, hub)
-    return _names([*registries, queue_registry(list)])
+    replication, authority = ReplicationMetrics.create().registry, AuthorityMetrics.create().registry
+    return (calls, agent, replication, queue_registry(list), hub, authority)
 
 
-def _names(registries: Iterable[CollectorRegistry]) -> set[str]:
-    families = (family for registry in registries for family in registry.collect())
+def _names(of: Iterable[CollectorRegistry]) -> set[str]:
+    families = (family for registry in of for family in registry.collect())
     return {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
 
 
