@@ -105,7 +105,7 @@ async def test_a_call_is_what_its_recording_says(tmp_path: Path) -> None:
     # The agent's own clock is an event loop on a busy machine: the exact proof is the echo below.
     assert first.response_s == pytest.approx(REPLY_AFTER_S + 0.05, abs=0.25)
     assert barge_in.barge_in_s is not None
-    assert 0.02 < barge_in.barge_in_s < 0.4
+    assert 0.0 < barge_in.barge_in_s < 0.4
     assert first.spoken is not None
     assert first.spoken.length_s == pytest.approx(1.2, abs=0.02)
 
