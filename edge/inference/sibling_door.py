@@ -146,7 +146,8 @@ async def sibling_server(
         ],
     )
     pb_grpc.add_InferenceServicer_to_server(service, server)
-    address = f"{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{host}:{settings.port}"
     try:
         server.add_secure_port(address, _credentials(settings))
     except RuntimeError as error:

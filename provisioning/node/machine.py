@@ -23,6 +23,9 @@ SYNC = VAR / "sync"
 CURRENT_BUNDLE = SYNC / "current"
 MODELS = VAR / "models"
 SLOTS = RUN / "slots"
+# The region's nodes as inference may read them: only call workers may read what the agent keeps.
+SIBLINGS = RENDERED / "siblings.json"
+ROSTER = CURRENT_BUNDLE / "roster.json"
 CORDON = RUN / "cordon"
 INFERENCE_SOCKET = RUN / "inference.sock"
 # The hub's.
@@ -35,6 +38,8 @@ LITESTREAM_METRICS_PORT = 9102
 INFERENCE_METRICS_PORT = 9103
 CONTROLPLANE_METRICS_PORT = 9104
 AUTHORITY_METRICS_PORT = 9105
+# Where call workers of siblings reach a node's inference.
+INFERENCE_PORT = 50_051
 ARI_PORT = 8088
 ARI_USER = "borough"
 # Worker N serves its page and metrics here plus N.

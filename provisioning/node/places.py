@@ -51,6 +51,18 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SiblingPlaces:
+    """How nodes of a region answer for each other's inference. Of both rosters the reader notices another by itself."""
+
+    # Where this node's inference lets call workers of siblings in; the port is the same on all.
+    host: str
+    port: int
+    # The region's nodes as the hub sent them: for inference, and for call workers.
+    inference_roster: Path
+    calls_roster: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlaces:
     """One node. Of `credential` the service is the one that reads the file."""
 
@@ -79,6 +91,8 @@ class NodePlaces:
     inference_socket: Path
     # None: calls come over WebRTC only.
     asterisk: AsteriskPlace | None
+    # None: nobody but its own inference answers a call worker.
+    siblings: SiblingPlaces | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

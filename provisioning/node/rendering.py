@@ -31,12 +31,14 @@ from provisioning.node.places import (
     ModelChoice,
     NodePlaces,
     Service,
+    SiblingPlaces,
 )
 from provisioning.node.roster import Roster, region_of_peers, topology_of
 from provisioning.node.settings import (
     hub_sections,
     inference_sections,
     replication_sections,
+    served_siblings,
     sync_sections,
     worker_name,
     worker_sections,
@@ -57,6 +59,8 @@ class RenderedFile:
     service: Service
     # Of the workers: which one.
     instance: int | None = None
+    # Whether its service notices another text by itself.
+    is_live: bool = False
 
     @property
     def group(self) -> str:
@@ -65,7 +69,9 @@ class RenderedFile:
 
     @property
     def unit(self) -> str:
-        """The unit that has to learn of a change."""
+        """The unit that has to learn of a change; empty where none has to."""
+        if self.is_live:
+            return ""
         return self.service if self.instance is None else f"{self.service}@{self.instance}"
 
 
@@ -85,7 +91,8 @@ def node_files(node: NodeDescription, roster: Roster) -> list[RenderedFile]:
         *_node_servers(topology, region.node(node.name), roster),
         _toml("sync.toml", sync_sections(places, machine.AGENT_METRICS_PORT), Service.AGENT),
         _toml("replication.toml", replication_sections(places, machine.LITESTREAM_METRICS_PORT), Service.LITESTREAM),
-        _toml("inference.toml", inference, Service.INFERENCE),
+        _toml("inference.toml", inference | served_siblings(places), Service.INFERENCE),
+        RenderedFile(path=machine.SIBLINGS.name, text=roster.text, service=Service.INFERENCE, is_live=True),
         *(_worker(places, index) for index in range(1, node.workers + 1)),
         *(
             RenderedFile(path=f"asterisk/{name}", text=text, service=Service.ASTERISK)
@@ -157,6 +164,12 @@ def node_places(node: NodeDescription, region: Region) -> NodePlaces:
             url=f"http://127.0.0.1:{machine.ARI_PORT}",
             user=machine.ARI_USER,
             trunk=node.trunks[0].name if node.trunks else None,
+        ),
+        siblings=SiblingPlaces(
+            host=node.address,
+            port=machine.INFERENCE_PORT,
+            inference_roster=machine.SIBLINGS,
+            calls_roster=machine.ROSTER,
         ),
     )
 

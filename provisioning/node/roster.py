@@ -44,10 +44,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
-    """All nodes that ever enrolled in a region, in the order in which they did."""
+    """All nodes that ever enrolled in a region, in the order in which they did. `text`: the same as JSON."""
 
     region: str
     members: tuple[Member, ...]
+    text: str
 
     def identity(self, name: ServiceName) -> Identity:
         """Empty for who is not valid."""
@@ -73,7 +74,11 @@ def roster_of(message: RosterMessage, region: str) -> Roster:
     """A roster as it came in a message. Raises RosterError."""
     if message.region != region:
         raise RosterError(f"the roster is of region {message.region!r}, this node is in {region}")
-    return Roster(region=region, members=tuple(_member(region, node) for node in message.nodes))
+    return Roster(
+        region=region,
+        members=tuple(_member(region, node) for node in message.nodes),
+        text=str(json_format.MessageToJson(message, preserving_proto_field_name=True)) + "\n",
+    )
 
 
 def topology_of(description: NodeDescription, roster: Roster) -> Topology:

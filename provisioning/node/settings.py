@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from provisioning.identity.names import ServiceRole
-from provisioning.node.places import Credential, HubPlaces, ModelChoice, NodePlaces, Service
+from provisioning.node.places import Credential, HubPlaces, ModelChoice, NodePlaces, Service, SiblingPlaces
 from provisioning.toml_text import TomlSections, TomlValue
 
 
@@ -71,6 +71,7 @@ def worker_sections(places: NodePlaces, index: int, web_port: int, credential: C
     sections: TomlSections = {
         "worker": {"name": worker_name(index)},
         "inference": {"socket": places.inference_socket},
+        **_asked_siblings(places, credential),
         "slots": _slots(places),
         "records": records,
         "speech": {"prepared": places.prepared, "vectors": places.vectors},
@@ -103,6 +104,19 @@ def inference_sections(socket: Path, store: Path, models: ModelChoice, metrics_p
     if metrics_port is not None:
         sections["metrics"] = {"port": metrics_port}
     return sections
+
+
+def served_siblings(places: NodePlaces) -> TomlSections:
+    """What `inference.toml` of a node has more; nothing where it answers its own call workers alone."""
+    siblings, credential = places.siblings, places.credential(Service.INFERENCE)
+    if siblings is None:
+        return {}
+    section: dict[str, TomlValue] = {
+        "host": siblings.host,
+        **_sibling_access(places, siblings, credential, ServiceRole.INFERENCE),
+        "roster": siblings.inference_roster,
+    }
+    return {"siblings": section}
 
 
 def hub_sections(places: HubPlaces) -> TomlSections:
@@ -139,6 +153,26 @@ def hub_sections(places: HubPlaces) -> TomlSections:
 
 def _region_access(places: NodePlaces, credential: Credential) -> dict[str, TomlValue]:
     return {"urls": list(places.urls), "ca": credential("authority.pem")}
+
+
+def _asked_siblings(places: NodePlaces, credential: Credential) -> TomlSections:
+    siblings = places.siblings
+    if siblings is None:
+        return {}
+    access = _sibling_access(places, siblings, credential, ServiceRole.CALLS)
+    return {"inference.siblings": {**access, "roster": siblings.calls_roster}}
+
+
+def _sibling_access(
+    places: NodePlaces, siblings: SiblingPlaces, credential: Credential, role: ServiceRole
+) -> dict[str, TomlValue]:
+    return {
+        "port": siblings.port,
+        "region": places.region,
+        "node": places.name,
+        "authority": credential("authority.pem"),
+        **pair(credential, role),
+    }
 
 
 def _slots(places: NodePlaces) -> dict[str, TomlValue]:

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from contract.downlink_pb2 import NODE_STATE_CORDONED, NODE_STATE_DRAINING, NODE_STATE_REMOVED, NodeState
-from edge.inference.errors import SiblingAccessError
-from edge.inference.identity import read_identity
 from edge.inference.region_roster import Members, RegionRoster, Sibling, members_of
 from provisioning.identity.names import ServiceRole
 from tests.edge.inference.region import ADDRESSES, HOME, REGION, SIBLING, SmallRegion
@@ -77,8 +75,3 @@ def test_a_name_of_another_region_is_nobodys(region: SmallRegion) -> None:
     """A hub never writes it; if one did, it would not be let in."""
     text = region.roster_path().read_text().replace(f"borough://{REGION}/", "borough://eu-west/")
     assert not members_of(text, REGION, HOME).askers
-
-
-def test_a_key_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SiblingAccessError, match=r"calls\.key"):
-        read_identity(Path("/etc/hostname"), Path("/etc/hostname"), tmp_path / "calls.key")

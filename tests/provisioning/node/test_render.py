@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from contract.settings import parse_settings
 from controlplane.settings import HubSettings
 from edge.call.settings import CallsSettings
+from edge.inference.region_roster import RegionRoster
 from edge.inference.settings import InferenceSettings
 from edge.replication.settings import ReplicationSettings
 from edge.sync.settings import SyncSettings
@@ -90,6 +91,43 @@ def test_services_of_a_node_take_their_settings(enrolled: Make, tmp_path: Path) 
         assert str(calls.records.master_key_file) == f"/run/credentials/borough-calls@{index}.service/master"
 
 
+def test_siblings_are_asked_and_served(enrolled: Make, tmp_path: Path) -> None:
+    """What a node asks another with is what that one lets in: same port, names, and a roster that both can read."""
+    region = enrolled(*ADDRESSES)
+    asking, serving = (region.machine(tmp_path / name, name) for name in ("in-south-1", "in-south-2"))
+    for machine in (asking, serving):
+        _render(machine)
+    path = asking.at(RENDERED) / "calls-2.toml"
+    client = parse_settings(path, path.read_text(), CallsSettings).inference.siblings
+    path = serving.at(RENDERED) / "inference.toml"
+    door = parse_settings(path, path.read_text(), InferenceSettings).siblings
+    assert client is not None
+    assert door is not None
+    assert (door.host, door.port, client.port) == ("10.20.0.12", 50_051, 50_051)
+    assert (door.region, client.region) == (REGION, REGION)
+    assert (door.node, client.node) == ("in-south-2", "in-south-1")
+    given = "/run/credentials/borough-inference.service"
+    assert [str(file) for file in (door.authority, door.certificate, door.key)] == [
+        f"{given}/{name}" for name in ("authority.pem", "inference.pem", "inference.key")
+    ]
+    given = "/run/credentials/borough-calls@2.service"
+    assert [str(file) for file in (client.authority, client.certificate, client.key)] == [
+        f"{given}/{name}" for name in ("authority.pem", "calls.pem", "calls.key")
+    ]
+    assert client.roster == CURRENT_BUNDLE / "roster.json"
+    members = RegionRoster(serving.at(door.roster), region=REGION, node=door.node).members()
+    assert {sibling.name for sibling in members.siblings} == {"in-south-1", "in-south-3"}
+    assert "borough://in-south/in-south-1/calls/1" in members.askers
+
+
+def test_inference_of_a_hub_serves_no_sibling(tmp_path: Path) -> None:
+    """Nobody else has what it serves."""
+    machine = _hub(tmp_path)
+    _render(machine)
+    assert "siblings" not in (machine.at(RENDERED) / "inference.toml").read_text()
+    assert not (machine.at(RENDERED) / "siblings.json").exists()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_nats_takes_the_configuration_of_a_node(enrolled: Make, tmp_path: Path, count: int) -> None:
     """For regions of every shape; only one of two has a second server on its first node."""
@@ -140,7 +178,8 @@ def test_it_says_what_changed_and_check_changes_nothing(enrolled: Make, tmp_path
     region.store.revoke("in-south/in-south-3")
     IdentityFolder(machine.at(IDENTITY)).save_roster(region.roster_json(), 8)
     changed = json.loads(_render(machine, "--json"))
-    assert changed["changed"] == ["/etc/borough/rendered/nats.conf"]
+    assert changed["changed"] == ["/etc/borough/rendered/nats.conf", "/etc/borough/rendered/siblings.json"]
+    # Inference reads the second by itself.
     assert changed["units"] == ["borough-nats"]
     assert "in-south-3/agent" not in (machine.at(RENDERED) / "nats.conf").read_text()
 
@@ -194,12 +233,8 @@ def test_a_roster_that_cannot_be_is_refused(
 
 def test_services_of_a_hub_take_their_settings(tmp_path: Path) -> None:
     """From the authority's index: every region with its links, whatever its size."""
-    machine = Machine(tmp_path / "root")
+    machine = _hub(tmp_path)
     store = IdentityStore(machine.at(IDENTITY_STORE))
-    store.init(datetime.now(UTC))
-    machine.at(DESCRIPTION).parent.mkdir(parents=True)
-    machine.at(DESCRIPTION).write_text(HUB_TOML)
-    _issue_hub(store, machine)
     for region, nodes in (("in-south", ("in-south-1", "in-south-2")), ("eu-west", ("eu-west-1",))):
         for name in nodes:
             issue_node(store, region, name, "10.20.0.1")
@@ -212,6 +247,16 @@ def test_services_of_a_hub_take_their_settings(tmp_path: Path) -> None:
     assert "LINK_eu-west" in text
     (tmp_path / "scratch").mkdir()
     _check_with_nats(machine, "nats.conf", tmp_path / "scratch")
+
+
+def _hub(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path / "root")
+    store = IdentityStore(machine.at(IDENTITY_STORE))
+    store.init(datetime.now(UTC))
+    machine.at(DESCRIPTION).parent.mkdir(parents=True)
+    machine.at(DESCRIPTION).write_text(HUB_TOML)
+    _issue_hub(store, machine)
+    return machine
 
 
 def _issue_hub(store: IdentityStore, machine: Machine) -> None:
