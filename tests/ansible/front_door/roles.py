@@ -24,6 +24,8 @@ def render(role: str, template: str, variables: Mapping[str, Any]) -> str:
     }
     for folder in ("defaults", "vars"):
         path = ROLES / role / folder / "main.yml"
+        if not path.exists():
+            continue
         values |= loader.load_from_file(str(path), trusted_as_template=True)
     text = (ROLES / role / "templates" / template).read_text(encoding="utf-8")
     return str(Templar(loader=loader, variables=values | dict(variables)).template(trust_as_template(text)))

@@ -29,6 +29,7 @@ PORTS_OF_INTEREST = sorted(
         *range(9000, 9500),
         *range(19_990, 20_010),
         *range(29_990, 30_010),
+        *range(50_040, 50_060),
     }
     | set(range(1, 65_536, 97))
 )
@@ -151,6 +152,7 @@ def test_strangers_are_counted_by_what_they_tried(root: Path, tmp_path: Path) ->
     """One packet each, and the counters reach Prometheus in its own format."""
     tried = {"ssh": ("tcp", 22), "sip": ("udp", 5060), "rtp": ("udp", 20_000), "nats": ("tcp", 4222)}
     tried |= {"asterisk": ("udp", 5080), "metrics": ("tcp", 9443), "hub": ("tcp", 7443), "other": ("tcp", 8088)}
+    tried |= {"inference": ("tcp", 50_051)}
     with wall(root, tmp_path) as at:
         for protocol, port in tried.values():
             _send(at.hosts["stranger"], at.target, protocol, [port], 0)
