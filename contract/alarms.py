@@ -17,6 +17,7 @@ class AlarmCode(StrEnum):
     ROLLUPS_WAITING = "rollups_waiting"
     ROLLUPS_COARSE = "rollups_coarse"
     NATS_DOWN = "nats_down"
+    ISOLATED = "isolated"
     BORDER_REFUSED = "border_refused"
     REPLICATION_STALLED = "replication_stalled"
     CERTIFICATE_EXPIRING = "certificate_expiring"

@@ -33,7 +33,7 @@ from edge.sync.leaf import LeafLinks
 from edge.sync.lock import RegionLock
 from edge.sync.metrics import SyncMetrics, serving
 from edge.sync.mirrors import Mirrors
-from edge.sync.node_parts import disk_guard, rollup_ledger, watch_replication
+from edge.sync.node_parts import disk_guard, isolation_watch, rollup_ledger, watch_replication
 from edge.sync.recent_callers import RecentCallers
 from edge.sync.refusal_alarm import BorderAlarm
 from edge.sync.rollout import Rollout
@@ -59,9 +59,11 @@ class Links:
     border: NatsLink
     agent: NatsLink
     system: NatsLink
+    # As `system`, but to the node's own server and no other.
+    own: NatsLink
 
     def all(self) -> tuple[NatsLink, ...]:
-        return (self.border, self.agent, self.system)
+        return (self.border, self.agent, self.system, self.own)
 
 
 async def run_agent(settings: SyncSettings, stop: asyncio.Event, ledger: Ledger | None = None) -> None:
@@ -191,6 +193,7 @@ class _Agent:
             ("disk", self.disk.run()),
             ("certificates", self._certificates.run()),
             ("border", self._border_alarm.run()),
+            ("isolation", isolation_watch(settings, self._folder, self._links.own, self.alarms).run()),
         ]
         if settings.nats.agent is not None and settings.nats.border is not None:
             tasks.append(("streams", self._stream_watch().run()))
@@ -265,4 +268,5 @@ def _links(settings: SyncSettings) -> Links:
         border=NatsLink("border", nats, nats.border, inbox_prefix=subjects.inbox(node.region, node.name)),
         agent=NatsLink("agent", nats, nats.agent),
         system=NatsLink("system", nats, nats.system),
+        own=NatsLink("own", nats.model_copy(update={"urls": nats.urls[:1]}), nats.system),
     )

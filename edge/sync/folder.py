@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from edge.sync.bundle import BundleReader, CheckedBundle, file_name
+from edge.sync.cordon import ISOLATED_FILE
 from edge.sync.errors import RefusedError
 from edge.sync.membership import roster_files
 
@@ -39,6 +40,7 @@ class SyncFolder:
         self.downloads = root / "downloads"
         self.acks = root / "acks"
         self.rollups = root / "rollups.db"
+        self.isolated = root / ISOLATED_FILE
         self._kept = bundles_kept
 
     def prepare(self) -> None:

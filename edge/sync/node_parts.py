@@ -1,4 +1,4 @@
-"""What the agent watches of its own node: the disk, the replicas of the records, the ledger of rollups."""
+"""What the agent watches of its own node: the disk, the replicas of the records, the ledger of rollups, its region."""
 
 import asyncio
 from functools import partial
@@ -12,8 +12,13 @@ from edge.rollups.ledger import LedgerSettings, RollupLedger
 from edge.sync.alarms import Alarms
 from edge.sync.connection import NatsLink
 from edge.sync.folder import SyncFolder
+from edge.sync.isolation import Isolation
+from edge.sync.isolation_watch import IsolationWatch
 from edge.sync.metrics import SyncMetrics
 from edge.sync.settings import ReplicationSection, SyncSettings
+
+# Fewer copies of a stream are one copy.
+COPIES_OF_A_MAJORITY = 3
 
 
 def disk_guard(settings: SyncSettings, node_alarms: Alarms, metrics: SyncMetrics) -> DiskGuard:
@@ -38,6 +43,26 @@ def rollup_ledger(settings: SyncSettings, folder: SyncFolder, node_alarms: Alarm
     replication = settings.replication
     ledger = LedgerSettings(is_replicated=replication is not None, records=database_settings(replication))
     return RollupLedger(folder.rollups, node.region, node.name, settings=ledger, alarm=tell)
+
+
+def isolation_watch(settings: SyncSettings, folder: SyncFolder, own: NatsLink, node_alarms: Alarms) -> IsolationWatch:
+    """Keeps calls away while the node is on the wrong side of a partition; nothing where streams have one copy: a
+    region of one node has no sides, and of two the second must go on without the first, which holds all copies."""
+    node, watch, copies = settings.node, settings.watch, settings.nats.mirror_replicas
+    isolation = Isolation(
+        own=node.name,
+        storing=copies,
+        isolated_after_s=watch.isolated_after_s,
+        rejoined_after_s=watch.rejoined_after_s,
+        is_isolated=folder.isolated.exists(),
+    )
+    return IsolationWatch(
+        region=node.region,
+        own=own,
+        file=folder.isolated,
+        isolation=isolation if copies >= COPIES_OF_A_MAJORITY else None,
+        node_alarms=node_alarms,
+    )
 
 
 async def watch_replication(

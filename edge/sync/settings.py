@@ -90,6 +90,12 @@ class WatchSection(Section):
         le=86_400,
         description="longest pause between two attempts at healing; it doubles up to this",
     )
+    isolated_after_s: float = Field(
+        default=2.0, ge=1.5, le=60, description="without most of the region's servers this long, the node is isolated"
+    )
+    rejoined_after_s: float = Field(
+        default=5.0, ge=1, le=600, description="with most of them, and a leader, this long, it takes calls again"
+    )
 
 
 class MetricsSection(Section):
