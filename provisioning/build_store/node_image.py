@@ -117,6 +117,7 @@ def inventory_of(machine: Machine, store: Path, version: str) -> dict[str, objec
         # Enrolment writes the region's nodes in.
         "agent_servers": [],
         "litestream_servers": [],
+        "inference_siblings": [],
     }
     return {"all": {"children": {"nodes": {"hosts": {"image": variables}}}}}
 

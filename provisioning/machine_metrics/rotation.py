@@ -7,7 +7,11 @@ from prometheus_client.core import GaugeMetricFamily
 
 OUT_OF_SERVICE = "borough_out_of_service"
 # Who takes a node out of service, and the file that says so.
-MARKERS = {"node": Path("/run/borough/cordon"), "hub": Path("/var/lib/borough/sync/current/cordoned")}
+MARKERS = {
+    "node": Path("/run/borough/cordon"),
+    "hub": Path("/var/lib/borough/sync/current/cordoned"),
+    "partition": Path("/var/lib/borough/sync/isolated"),
+}
 
 
 def read_rotation(root: Path = Path("/")) -> Iterator[GaugeMetricFamily]:

@@ -25,7 +25,7 @@ EXPOSURE = re.compile(r"exposure level for (?P<unit>\S+): (?P<exposure>[\d.]+)")
 EXCEPTIONS = {"keepalived.service": 5.5}
 SCANNER = Path(__file__).with_name("scan_ports.py")
 KEY_BODY_CHARACTERS = 48
-ALL_PORTS, OUR_PORTS = "1-65535", "1-10000"
+ALL_PORTS = "1-65535"
 SCANNED_WITHIN_S = 600.0
 
 
@@ -60,23 +60,25 @@ def test_a_neighbour_finds_no_open_port(region: RegionRehearsal, neighbour: Mach
 
 def test_the_scan_sees_what_is_open(neighbour: Machine) -> None:
     """The proof that the scan can find something: its own SSH answers."""
-    assert 22 in open_ports(neighbour, ["127.0.0.1"], OUR_PORTS)["127.0.0.1"]
+    assert 22 in open_ports(neighbour, ["127.0.0.1"], ALL_PORTS)["127.0.0.1"]
 
 
 def test_a_sibling_finds_what_the_page_says(hub: Machine, nodes: list[Machine]) -> None:
-    """NATS of its siblings, and of the hub what regions may reach; metrics only if it observes."""
+    """NATS and inference of its siblings, and of the hub what regions may reach; metrics only if it observes."""
     observer, sibling, other = nodes
-    assert open_ports(other, [sibling.place.address, hub.place.address], OUR_PORTS) == {
-        sibling.place.address: [4222, 6222],
+    assert open_ports(other, [sibling.place.address, hub.place.address], ALL_PORTS) == {
+        sibling.place.address: [4222, 6222, 50051],
         hub.place.address: [7422, 7444, 7445],
     }
-    assert open_ports(observer, [sibling.place.address], OUR_PORTS) == {sibling.place.address: [4222, 6222, 9443]}
+    assert open_ports(observer, [sibling.place.address], ALL_PORTS) == {
+        sibling.place.address: [4222, 6222, 9443, 50051]
+    }
 
 
 def test_an_admin_finds_what_the_page_says(hub: Machine, nodes: list[Machine]) -> None:
     """SSH, and at the hub the admin API. It is the carrier's place, too, so SIP answers it."""
     addresses = [nodes[0].place.address, hub.place.address]
-    script = f"ulimit -n 8192; exec python3 {SCANNER} {OUR_PORTS} {' '.join(addresses)}"
+    script = f"ulimit -n 8192; exec python3 {SCANNER} {ALL_PORTS} {' '.join(addresses)}"
     scan = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True, timeout=SCANNED_WITHIN_S)
     assert json.loads(scan.stdout) == {nodes[0].place.address: [22, 5060], hub.place.address: [22, 7443]}
 

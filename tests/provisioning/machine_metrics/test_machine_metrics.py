@@ -121,4 +121,5 @@ def test_a_source_that_fails_is_counted_and_hides_no_other(tmp_path: Path, capsy
     assert 'borough_machine_metrics_failed{source="rotation"} 0.0' in text
     assert 'borough_out_of_service{by="node"} 1.0' in text
     assert 'borough_out_of_service{by="hub"} 0.0' in text
+    assert 'borough_out_of_service{by="partition"} 0.0' in text
     assert "nats: URLError" in capsys.readouterr().err
