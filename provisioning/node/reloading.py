@@ -70,7 +70,7 @@ async def close_links_of_gone(changes: Sequence[Change], hub: HubDescription, fo
     return 0
 
 
-# Who is given certificates, in the order in which they start anew. Calls go on meanwhile.
+# Who is given certificates and is no service of calls (call_services.py), in the order in which they start anew.
 HOLDERS = (
     Service.NATS,
     Service.ARBITER,
@@ -99,6 +99,14 @@ async def is_active(unit: str) -> bool:
         return await _run("systemctl", "is-active", "--quiet", unit) == (0, "")
     except FileNotFoundError:
         return False
+
+
+async def shown(unit: str, name: str) -> str:
+    """A property of a unit; a time in seconds since 1970, after an @. Raises RenderError."""
+    code, output = await _run("systemctl", "show", "--timestamp=unix", "--value", f"--property={name}", unit)
+    if code != 0:
+        raise RenderError(f"systemctl show {unit}: {output.strip()}")
+    return output.strip()
 
 
 async def systemctl(verb: str, unit: str) -> None:

@@ -10,6 +10,7 @@ from typing import TextIO
 import click
 
 from provisioning.identity.names import HUB_ROLES, NODE_ROLES, is_host
+from provisioning.node.call_services import CallServices
 from provisioning.node.cli.options import json_option, root_option
 from provisioning.node.description import HubDescription, NodeDescription
 from provisioning.node.enrolment.enroll import HubAddress, enroll
@@ -106,7 +107,7 @@ def enroll_node(address: str | None, token_file: TextIO, anew: bool, root: Path,
 def renew_certificates(
     below_days: float, at_once: bool, within_s: float, addresses: tuple[str, ...], root: Path, as_json: bool
 ) -> None:
-    """Put new keys and certificates in use; services but those of calls start anew, no call ends."""
+    """Put new keys and certificates in use; services start anew, those of calls while they have none."""
     inputs = Inputs(Machine(root))
     folder, now = inputs.identity(), datetime.now(UTC)
     if not folder.is_enrolled:
@@ -116,16 +117,18 @@ def renew_certificates(
     # A release may bring roles that were not there when the machine got its certificates.
     lacks = set(HUB_ROLES if isinstance(description, HubDescription) else NODE_ROLES) - set(folder.roles())
     if left >= below_days and not at_once and not lacks and folder.staged_version() is None:
-        document: dict[str, object] = {"changed": False, "expires_in_days": round(left, 1)}
-        click.echo(json.dumps(document) if as_json else f"nothing to renew: {left:.0f} days left")
+        # Whoever had calls when there was something to renew.
+        restarted = asyncio.run(_restart_call_services(inputs, description))
+        document: dict[str, object] = {"changed": False, "expires_in_days": round(left, 1), "restarted": restarted}
+        _tell(f"nothing to renew: {left:.0f} days left", document, inputs, as_json=as_json)
         return
     if isinstance(description, HubDescription):
         done = asyncio.run(_renew_hub(inputs, description, addresses))
     else:
-        done = asyncio.run(renew(description, inputs, _machinery(inputs), within_s))
+        done = asyncio.run(renew(description, inputs, _machinery(inputs, description), within_s))
     left = min(held.expires_in_days(now) for held in done.certificates)
     document = {"changed": True, "expires_in_days": round(left, 1), "restarted": list(done.restarted)}
-    click.echo(json.dumps(document) if as_json else f"renewed: {left:.0f} days left")
+    _tell(f"renewed: {left:.0f} days left", document, inputs, as_json=as_json)
 
 
 def _hub_address(text: str | None, node: NodeDescription) -> HubAddress:
@@ -137,11 +140,29 @@ def _hub_address(text: str | None, node: NodeDescription) -> HubAddress:
     return HubAddress(host=host.strip("[]"), port=int(port))
 
 
-def _machinery(inputs: Inputs) -> Machinery:
+def _tell(text: str, document: dict[str, object], inputs: Inputs, *, as_json: bool) -> None:
+    description = inputs.description()
+    left = asyncio.run(CallServices(inputs, description).stale()) if isinstance(description, NodeDescription) else []
+    if as_json:
+        click.echo(json.dumps(document | {"left": left}))
+        return
+    click.echo(text)
+    if left:
+        click.echo(f"have calls, and get their new certificates another day: {' '.join(left)}")
+
+
+async def _restart_call_services(inputs: Inputs, description: NodeDescription | HubDescription) -> list[str]:
+    return await CallServices(inputs, description).restart() if isinstance(description, NodeDescription) else []
+
+
+def _machinery(inputs: Inputs, node: NodeDescription) -> Machinery:
     async def render() -> None:
         await _render(inputs)
 
-    return Machinery(restart=restart_holders, render=render)
+    async def restart() -> list[str]:
+        return [*await restart_holders(), *await CallServices(inputs, node).restart()]
+
+    return Machinery(restart=restart, render=render)
 
 
 async def _render(inputs: Inputs) -> None:
