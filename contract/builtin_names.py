@@ -28,6 +28,7 @@ CONVERSATION_INTENTS = frozenset(
         "opening",
         "repeat",
         "resume",
+        "ring_back",
         "sensitive",
         "slot_missed",
         "start_over",

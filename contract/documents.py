@@ -201,6 +201,8 @@ class PhrasesPart(Part):
     silence_goodbye: Text
     goodbye: Text
     resume: Text = "Sorry, we were cut off for a moment."
+    ring_back: Text = "Welcome back. I'm sorry that we were cut off."
+    ring_back_topic: Text = "You were asking about {title}."
     back_to_flow: Text = "Now, back to your {title}."
     filler: Texts = ["One moment, please."]
     more_digits: Text = "And the rest, please?"
@@ -346,6 +348,8 @@ class PolicySpec(Part):
     misunderstandings: Annotated[int, Field(ge=1, le=5)] = 2
     sensitive: dict[Name, Texts] = {}
     generation_budget_s: Annotated[float, Field(gt=0, le=5)] = 0.6
+    # How long a caller who was cut off may ring back to go on; 0: never.
+    ring_back_s: Annotated[float, Field(ge=0, le=3600)] = 600
 
 
 class Document(Part):

@@ -12,6 +12,7 @@ from contract.streams import MirrorSpec
 from contract.subjects import (
     LOCK_BUCKET,
     RECENT_CALLERS_BUCKET,
+    SESSIONS_BUCKET,
     key_value_stream,
     key_value_subject,
     object_stream,
@@ -53,7 +54,7 @@ def _carriers(config: Mapping[str, object]) -> list[str]:
 
 
 def _subjects_in_region(name: str) -> list[str] | None:
-    for bucket in (LOCK_BUCKET, RECENT_CALLERS_BUCKET):
+    for bucket in (LOCK_BUCKET, RECENT_CALLERS_BUCKET, SESSIONS_BUCKET):
         if name == key_value_stream(bucket):
             return [key_value_subject(bucket, ">")]
     replica = _REPLICA.fullmatch(name)

@@ -142,6 +142,28 @@ def recent_caller(tenant: str, subject_id: str) -> str:
     return f"{tenant}.{subject_id}"
 
 
+# Key-value: where each live call stands, and which cut-off call was resumed as which, by `session`.
+SESSIONS_BUCKET = "sessions"
+# What call workers tell each other of sessions, answers among it.
+SESSIONS = "sessions.>"
+SESSIONS_INBOX = "sessions.inbox"
+
+
+def session(tenant: str, subject_id: str, call_digest: str) -> str:
+    """Key of one call of a data subject to a tenant; `*` as the digest: of all its calls."""
+    return f"{tenant}.{subject_id}.{call_digest}"
+
+
+def session_owner(run: str) -> str:
+    """Request to the run of a worker that has a call: whether it lives there."""
+    return f"sessions.owner.{run}"
+
+
+def session_resumed(node: str) -> str:
+    """Tells the workers of a node that a call of theirs, which was cut off, was resumed elsewhere."""
+    return f"sessions.resumed.{node}"
+
+
 def key_value_stream(bucket: str) -> str:
     """The stream that carries a key-value bucket."""
     return f"KV_{bucket}"

@@ -7,11 +7,21 @@ from datetime import UTC, datetime, timedelta
 from contract.builtin_names import CONVERSATION_INTENTS
 from edge.call.inbox import ToolFinished, TransferFinished
 from edge.call.ports import HangupCause, TransferOutcome
+from edge.call.resumption import RingBack
 from edge.call.turn import FinishedTurn
 from edge.call.watchdog import Alarm
 from edge.conversation.dialogue import CallOutcome, Escalate
 from edge.observability.metrics import CallMetrics
-from edge.records.model import Adopted, CallRecord, Record, ToolRunRecord, TransferRecord, Transport, TurnRecord
+from edge.records.model import (
+    Adopted,
+    CallRecord,
+    Record,
+    ResumesRecord,
+    ToolRunRecord,
+    TransferRecord,
+    Transport,
+    TurnRecord,
+)
 from edge.records.subjects import SubjectId
 from edge.rollups.cut import counted_intent
 
@@ -63,6 +73,18 @@ class CallHistory:
         self._answered = self._now()
         self._metrics.calls_active.inc()
         self._save(replace(self._record, answered_at=datetime.now(UTC)))
+
+    def resumes(self, ring_back: RingBack, *, consent: str) -> None:
+        """The caller was cut off from another call, and goes on in this one."""
+        self._keep(
+            ResumesRecord(
+                call_id=self._facts.call_id,
+                tenant=self._facts.tenant,
+                resumes=ring_back.call_id,
+                from_node=ring_back.node,
+                consent=consent,
+            )
+        )
 
     @property
     def intent(self) -> str:

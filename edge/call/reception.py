@@ -20,15 +20,18 @@ from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
 from edge.call.observer import CallObserver, NobodyWatches
 from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
 from edge.call.preparation import Preparer
-from edge.call.resumption import Resumption
+from edge.call.resumption import Resumption, RingBack
+from edge.call.ring_back import Claimed, NoRingBacks, RingBacks, Wanted
 from edge.call.roster import Roster, ServedAgent, ServedRoster
-from edge.call.saved_call import SavedCall
+from edge.call.saved_call import NoSessions, SavedCall, Sessions
 from edge.call.session import CallParts, CallSession
 from edge.call.slots import SlotLedger
+from edge.conversation.agent import Agent
+from edge.conversation.dialogue import CallOutcome
 from edge.observability.logs import bind_call
 from edge.observability.metrics import CallMetrics
 from edge.records.model import CallRecord, Record, Transport
-from edge.records.subjects import name_subject
+from edge.records.subjects import SubjectId, name_subject, names_somebody
 from edge.speech.prepared import PreparedAudio
 from edge.sync.cordon import Cordon
 from edge.telephony.errors import CallerGoneError, TelephonyError
@@ -50,12 +53,14 @@ class Caller:
     """Who calls whom, over what."""
 
     call_id: str
-    caller_number: str
+    subject_id: SubjectId
     called_number: str
     transport: Transport
     leg: MediaLeg
     control: CallControl
     observer: CallObserver = field(default_factory=NobodyWatches)
+    # Whether the region is told where the call stands: only a known number can ring back.
+    may_ring_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,8 @@ class Reception:
     keep: Callable[[Record], None]
     subject_key: bytes
     save: Callable[[SavedCall], None] = field(default=lambda _: None)
+    sessions: Sessions = field(default_factory=NoSessions)
+    ring_backs: RingBacks = field(default_factory=NoRingBacks)
     cordon: Cordon = field(default_factory=Cordon)
     running: dict[str, CallSession] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,23 +101,50 @@ class Reception:
             return
         with slot:
             lifecycle.advance(CallEvent.SLOT_TAKEN)
-            try:
-                async with inbound.accept(call) as (leg, control):
-                    caller = Caller(
-                        call_id=call.call_id,
-                        caller_number=call.caller_number,
-                        called_number=call.called_number,
-                        transport=Transport.SIP,
-                        leg=leg,
-                        control=control,
-                    )
-                    await self._carry(agent, caller, lifecycle)
-                    self.metrics.frames_dropped.labels(direction="inbound").inc(leg.dropped_frames)
-            except CallerGoneError:
-                self.metrics.calls_refused.labels(reason="caller_gone").inc()
-            except TelephonyError as error:
-                log.warning("call_setup_failed", code=error.code, detail=str(error))
-                self.metrics.calls_refused.labels(reason="setup_failed").inc()
+            await self._answer(inbound, call, agent, lifecycle)
+
+    async def _answer(
+        self, inbound: InboundCalls, call: InboundCall, agent: ServedAgent, lifecycle: CallLifecycle
+    ) -> None:
+        """Answer and carry a call that has a slot."""
+        subject_id = name_subject(call.caller_number, self.subject_key)
+        is_known = names_somebody(call.caller_number)
+        claimed = await self._take_up(call.call_id, agent, subject_id) if is_known else None
+        is_answered = False
+        try:
+            async with inbound.accept(call) as (leg, control):
+                is_answered = True
+                caller = Caller(
+                    call_id=call.call_id,
+                    subject_id=subject_id,
+                    called_number=call.called_number,
+                    transport=Transport.SIP,
+                    leg=leg,
+                    control=control,
+                    may_ring_back=is_known,
+                )
+                await self._carry(agent, caller, lifecycle, ring_back=claimed.ring_back if claimed else None)
+                self.metrics.frames_dropped.labels(direction="inbound").inc(leg.dropped_frames)
+        except CallerGoneError:
+            self.metrics.calls_refused.labels(reason="caller_gone").inc()
+        except TelephonyError as error:
+            log.warning("call_setup_failed", code=error.code, detail=str(error))
+            self.metrics.calls_refused.labels(reason="setup_failed").inc()
+        if claimed is not None and not is_answered:
+            await self.ring_backs.give_back(claimed)
+
+    async def _take_up(self, call_id: str, served: ServedAgent, subject_id: SubjectId) -> Claimed | None:
+        agent = served.conversation.agent
+        if agent.policy.ring_back_s == 0:
+            return None
+        wanted = Wanted(
+            call_id=call_id,
+            tenant=agent.tenant,
+            agent=agent.name,
+            subject_id=subject_id,
+            window_s=agent.policy.ring_back_s,
+        )
+        return await self.ring_backs.take_up(wanted)
 
     def admit(self, agent: str) -> AbstractContextManager[object]:  # noqa: ARG002 - tenants will have shares of slots
         """Take a slot for a call from the page (`edge.web.calls.WebCallAcceptor`). Raises NoCapacityError."""
@@ -141,7 +175,7 @@ class Reception:
         agent = self.roster.current.by_name(call.agent)
         caller = Caller(
             call_id=call.call_id,
-            caller_number=WEB_CALLER,
+            subject_id=name_subject(WEB_CALLER, self.subject_key),
             called_number=call.agent,
             transport=Transport.WEBRTC,
             leg=call.leg,
@@ -158,18 +192,25 @@ class Reception:
         """Carry a call that another worker had; its slot is held and its audio is back."""
         caller = Caller(
             call_id=call.call_id,
-            caller_number="",
+            subject_id=call.subject_id,
             called_number=call.called_number,
             transport=call.transport,
             leg=leg,
             control=control,
+            may_ring_back=call.transport is Transport.SIP,
         )
         lifecycle = CallLifecycle()
         lifecycle.advance(CallEvent.SLOT_TAKEN)
-        await self._carry(served, caller, lifecycle, resumption)
+        await self._carry(served, caller, lifecycle, resumption=resumption)
 
     async def _carry(
-        self, served: ServedAgent, caller: Caller, lifecycle: CallLifecycle, resumption: Resumption | None = None
+        self,
+        served: ServedAgent,
+        caller: Caller,
+        lifecycle: CallLifecycle,
+        *,
+        resumption: Resumption | None = None,
+        ring_back: RingBack | None = None,
     ) -> None:
         agent = served.conversation.agent
         bind_call(call_id=caller.call_id, tenant=agent.tenant)
@@ -178,9 +219,7 @@ class Reception:
             tenant=agent.tenant,
             agent=agent.name,
             agent_version=served.version,
-            subject_id=name_subject(caller.caller_number, self.subject_key)
-            if resumption is None
-            else resumption.adopted.call.subject_id,
+            subject_id=caller.subject_id,
             called_number=caller.called_number,
             transport=caller.transport,
         )
@@ -205,8 +244,9 @@ class Reception:
                 tools=served.tools,
                 human=agent.human,
                 filler=agent.phrases.filler[0],
-                save=self.save,
+                save=self._saving(agent, caller),
                 resumption=resumption,
+                ring_back=ring_back,
                 now=time.monotonic,
             ),
             lifecycle,
@@ -214,11 +254,24 @@ class Reception:
         self.running[caller.call_id] = session
         try:
             outcome = await session.run()
+            self.sessions.ended(caller.call_id, is_cut_off=outcome is CallOutcome.FAILED)
         finally:
             del self.running[caller.call_id]
             if not self.running:
                 self._idle.set()
         log.info("call_ended", outcome=outcome.value, transport=caller.transport.value)
+
+    def _saving(self, agent: Agent, caller: Caller) -> Callable[[SavedCall], None]:
+        """What takes the call's states: the records, and the region where the caller may ring back."""
+        window_s = agent.policy.ring_back_s
+        if not caller.may_ring_back or window_s == 0:
+            return self.save
+
+        def save(saved: SavedCall) -> None:
+            self.save(saved)
+            self.sessions.keep(saved, window_s=window_s)
+
+        return save
 
     def _check_cordon(self) -> None:
         """Raises NodeCordonedError. Before anything else: another node has slots, and may know the number."""

@@ -45,6 +45,7 @@ class Recorder:
     guard: DiskGuard | None = None
     _waiting: deque[Record] = field(default_factory=deque)
     _has_work: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def waiting(self) -> int:
@@ -70,6 +71,17 @@ class Recorder:
                 await self._has_work.wait()
                 if not await self._write_waiting():
                     await asyncio.sleep(RETRY_AFTER_S)
+
+    async def settled(self, within_s: float) -> bool:
+        """Wait until nothing waits, for at most so long; False where something still does."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self._waiting:
+                    self._is_settled.clear()
+                    await self._is_settled.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def flush(self) -> None:
         """Write what is left; at shutdown, after `run` was cancelled. What the disk does not take now is counted."""
@@ -98,6 +110,7 @@ class Recorder:
             if self._waiting and self._waiting[0] is record:  # else an overflow dropped it meanwhile
                 self._waiting.popleft()
         self._has_work.clear()
+        self._is_settled.set()
         return True
 
     def _takes_state(self, record: StateRecord) -> bool:

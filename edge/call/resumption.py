@@ -12,9 +12,11 @@ from typing import Protocol
 
 from edge.call.saved_call import Phase, SavedAction, SavedCall, SavedTurn
 from edge.call.turn import Turn
-from edge.conversation.dialogue import DialogueState, Escalate, Reply, RunTool, Speech
+from edge.conversation.dialogue import DialogueState, Escalate, PendingKind, Reply, RunTool, Speech
 from edge.records.model import Adopted, CallRecord, TurnRecord
 from edge.records.rows import EPOCH
+
+CONSENT_NONE, CONSENT_CARRIED, CONSENT_ASKED = "none", "carried", "asked"
 
 
 class Resumer(Protocol):
@@ -49,6 +51,28 @@ class Resumption:
         return saved.action.escalate
 
 
+class Welcomer(Protocol):
+    """What going on in another call needs of a conversation."""
+
+    def opening(self) -> Reply:
+        """The greeting, with the question for consent if there is one."""
+
+    def restored(self, state: DialogueState) -> DialogueState:
+        """The state as far as today's documents know it."""
+
+    def welcome_back(self, state: DialogueState, unheard: tuple[Speech, ...] = ()) -> Reply:
+        """What a caller hears who was cut off and rings back; asks for consent where it must be given anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingBack:
+    """The call that a caller was cut off from, to be gone on with in this one. `node` had it."""
+
+    call_id: str
+    node: str
+    saved: SavedCall
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstWords:
     """What the caller hears first. `turn` is the one that the reply belongs to, None for a new one; `tool` runs again
@@ -81,6 +105,28 @@ def first_words(conversation: Resumer, saved: SavedCall | None) -> FirstWords:
     if saved.action is None:
         return FirstWords(reply=reply)
     return FirstWords(reply=replace(reply, speeches=sorry, action=saved.action.action), tool=_tool(saved.action))
+
+
+def welcome(conversation: Welcomer, ring_back: RingBack) -> tuple[FirstWords, str]:
+    """The words for a caller who rings back, and what becomes of the consent given in the old call.
+
+    Where consent is asked anew nothing else is done before it is given.
+    """
+    saved = ring_back.saved
+    unheard = () if saved.turn is None else saved.turn.speeches
+    state = conversation.restored(saved.dialogue)
+    reply = conversation.welcome_back(state, unheard)
+    if reply.state.pending is not None and reply.state.pending.kind is PendingKind.CONSENT:
+        return FirstWords(reply=reply, is_protected=True), CONSENT_ASKED
+    # A flow that the documents no more have would not know what to do with a tool's answer.
+    action = (saved.turn.action if saved.turn is not None else None) or saved.action
+    action = None if action is not None and state.flow != saved.dialogue.flow else action
+    words = FirstWords(
+        reply=replace(reply, action=action.action if action is not None else None),
+        is_protected=action is not None and action.escalate is not None,
+        tool=_tool(action),
+    )
+    return words, CONSENT_NONE if conversation.opening().state.has_consent else CONSENT_CARRIED
 
 
 def cut_off_turn(call: CallRecord, turn: SavedTurn) -> TurnRecord:

@@ -146,6 +146,26 @@ class CallStates(Protocol):
         """End in the records what nobody adopted; returns how many calls."""
 
 
+class Sessions(Protocol):
+    """Who tells the region where the calls of this worker stand (`edge.call.region_sessions`)."""
+
+    def keep(self, call: SavedCall, *, window_s: float) -> None:
+        """Take the newest state of a call that may be resumed for so long after it; returns at once."""
+
+    def ended(self, call_id: str, *, is_cut_off: bool) -> None:
+        """A call is over; cut off: by us, so that its caller may ring back to go on. Returns at once."""
+
+
+class NoSessions:
+    """A node on its own: there is nobody to tell."""
+
+    def keep(self, call: SavedCall, *, window_s: float) -> None:
+        """Forget it."""
+
+    def ended(self, call_id: str, *, is_cut_off: bool) -> None:
+        """Forget it."""
+
+
 _CODEC = TypeAdapter(SavedCall)
 _VERSION = TypeAdapter(dict[str, object])
 

@@ -43,7 +43,7 @@ from edge.call.ports import (
     TransferOutcome,
 )
 from edge.call.preparation import Preparer
-from edge.call.resumption import Resumption, first_words, saved_turn
+from edge.call.resumption import Resumption, RingBack, first_words, saved_turn, welcome
 from edge.call.saved_call import Phase, SavedAction, SavedCall
 from edge.call.turn import FinishedTurn
 from edge.call.turns import TurnParts, TurnTaking
@@ -91,6 +91,8 @@ class Conversation(Protocol):
 
     def resume(self, state: DialogueState) -> Reply: ...
 
+    def welcome_back(self, state: DialogueState, unheard: tuple[Speech, ...] = ()) -> Reply: ...
+
     def restored(self, state: DialogueState) -> DialogueState: ...
 
     def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState: ...
@@ -106,7 +108,8 @@ class ToolRunner(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallParts:
     """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply; `save`
-    takes the state of the call for whoever may have to go on with it, and returns at once."""
+    takes the state of the call for whoever may have to go on with it, and returns at once; `ring_back` is the call that
+    its caller was cut off from."""
 
     facts: CallFacts
     leg: MediaLeg
@@ -122,6 +125,7 @@ class CallParts:
     now: Callable[[], float]
     save: Callable[[SavedCall], None] = field(default=lambda _: None)
     resumption: Resumption | None = None
+    ring_back: RingBack | None = None
     watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
 
 
@@ -265,6 +269,23 @@ class CallSession:
             )
         if words.tool is not None and saved is not None:
             self._run(words.tool, saved.tool_key)
+
+    def _greet(self) -> None:
+        if self._parts.ring_back is not None:
+            self._welcome_back(self._parts.ring_back)
+            return
+        opening = self._parts.conversation.opening()
+        # A partially heard prompt is not consent.
+        self._say(opening, is_protected=opening.state.pending is not None)
+
+    def _welcome_back(self, ring_back: RingBack) -> None:
+        """Go on with the call that the caller was cut off from, in this new one."""
+        words, consent = welcome(self._parts.conversation, ring_back)
+        self._parts.history.resumes(ring_back, consent=consent)
+        self._turns.restore(words.reply.state, 0)
+        self._say(words.reply, is_protected=words.is_protected)
+        if words.tool is not None:
+            self._run(words.tool, ring_back.saved.tool_key)
 
     # What comes in.
 
@@ -493,9 +514,7 @@ class CallSession:
         for action in self._lifecycle.advance(event):
             match action:
                 case CallAction.GREET:
-                    opening = self._parts.conversation.opening()
-                    # A partially heard prompt is not consent.
-                    self._say(opening, is_protected=opening.state.pending is not None)
+                    self._greet()
                 case CallAction.RESUME:
                     self._resume()
                 case CallAction.HANG_UP:

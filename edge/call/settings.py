@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from contract.names import NODE_PATTERN
 from edge.inference.client_settings import SiblingSection
 from edge.records.database import DatabaseSettings
 from edge.settings_file import Section
@@ -61,6 +62,18 @@ class RecordsSection(Section):
         )
 
 
+class SessionsSection(Section):
+    """Absent: callers who were cut off by the loss of a node are not recognised when they ring back."""
+
+    node: str = Field(pattern=f"^{NODE_PATTERN}$", description="name of this node")
+    urls: tuple[str, ...] = Field(min_length=1, description="NATS servers of the region, this node's own first")
+    authority: Path | None = Field(
+        default=None, description="certificate that the servers' are checked with; none: no TLS"
+    )
+    certificate: Path | None = Field(default=None, description="this node's certificate in the role calls (PEM)")
+    key: Path | None = Field(default=None, description="private key of the certificate (PEM)")
+
+
 class SpeechSection(Section):
     prepared: Path = Field(description="folder of prepared audio, shared by the workers")
     vectors: Path = Field(description="folder of cached text vectors, shared by the workers")
@@ -85,6 +98,9 @@ class CallsSettings(Section):
     speech: SpeechSection
     models: ModelsSection
     web: WebSection
+    sessions: SessionsSection | None = Field(
+        default=None, description="how the region is told where calls stand; absent on a node on its own"
+    )
     asterisk: AsteriskSection | None = Field(default=None, description="absent on a node that only serves WebRTC")
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ from edge.conversation.dialogue import CallOutcome
 from edge.observability.logs import bind_call
 from edge.records.errors import RecordsError
 from edge.records.model import Adopted, Orphan, Transport
-from edge.records.orphans import WORKER_DIED
+from edge.records.orphans import WORKER_DIED, reason_of
 from edge.telephony.adoption import StrandedCall
 from edge.telephony.errors import CallerGoneError, TelephonyError
 from edge.telephony.inbound import InboundCalls
@@ -151,7 +151,7 @@ class Takeover:
             log.warning("orphan_not_ended", call_id=orphan.call_id, code=error.code)
             adopted = None
         if adopted is not None:
-            self._close(adopted, CallOutcome.FAILED, adopted.last_known_at)
+            self._close(adopted, CallOutcome.FAILED, adopted.last_known_at, reason_of(orphan.run))
         if stranded is not None and self.inbound is not None:
             await self.inbound.let_go(stranded)
 
@@ -181,7 +181,7 @@ class Takeover:
                     outcome = CallOutcome.ABANDONED if is_gone else CallOutcome.FAILED
                     self._close(adoption.adopted, outcome, datetime.now(UTC))
 
-    def _close(self, adopted: Adopted, outcome: CallOutcome, at: datetime) -> None:
+    def _close(self, adopted: Adopted, outcome: CallOutcome, at: datetime, reason: str = WORKER_DIED) -> None:
         saved = _read(adopted)
         cut_off = None if saved is None else saved.after(adopted.next_seq).turn
         if cut_off is not None:
@@ -189,7 +189,7 @@ class Takeover:
             self.reception.keep(turn)
             at = max(at, turn.began_at)
         cause = HangupCause.NORMAL if outcome is CallOutcome.ABANDONED else HangupCause.TEMPORARY_FAILURE
-        ended = replace(adopted.call, ended_at=at, outcome=outcome, hangup_cause=cause, reason=WORKER_DIED)
+        ended = replace(adopted.call, ended_at=at, outcome=outcome, hangup_cause=cause, reason=reason)
         self.reception.keep(ended)
 
 

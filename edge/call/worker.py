@@ -25,8 +25,11 @@ from edge.call.agents import AgentLoader, digest_of, prepare_audio, tenant_folde
 from edge.call.reception import Reception, listings, refused_for_want_of_a_slot
 from edge.call.recorded_states import RecordedStates
 from edge.call.recorder import Recorder
+from edge.call.region import Region, end, join, spawn, taking_part
 from edge.call.reload import BundleFollower
+from edge.call.ring_back import NoRingBacks
 from edge.call.roster import Roster, ServedRoster
+from edge.call.saved_call import NoSessions
 from edge.call.settings import AsteriskSection, CallsSettings
 from edge.call.siblings import Sibling, Siblings
 from edge.call.slots import SlotLedger
@@ -56,6 +59,8 @@ log = structlog.get_logger(__name__)
 
 INFERENCE_WITHIN_S = 60.0
 SAMPLE_S = 5.0
+# Calls of dead workers that were ended at the start are on record then.
+SETTLED_WITHIN_S = 5.0
 
 
 async def serve(settings: CallsSettings) -> None:
@@ -96,6 +101,7 @@ async def serve(settings: CallsSettings) -> None:
             vectors=settings.speech.vectors,
             shelf=KnowledgeShelf(settings.sync.directory / "knowledge") if settings.sync is not None else None,
         )
+        region = await _join_region(settings, store.run, recorder, metrics, tasks, stack)
         reception = Reception(
             roster=await _serve_agents(settings, loader, audio, tasks, stack, metrics),
             transcriber=inference,
@@ -106,6 +112,8 @@ async def serve(settings: CallsSettings) -> None:
             keep=recorder.keep,
             subject_key=records.subject_key_file.read_bytes(),
             save=states.keep,
+            sessions=region.sessions if region is not None else NoSessions(),
+            ring_backs=region.ring_backs if region is not None else NoRingBacks(),
             cordon=Cordon.of(settings.slots.cordon_file, settings.sync.directory if settings.sync else None),
         )
         receptions.append(reception)
@@ -118,6 +126,9 @@ async def serve(settings: CallsSettings) -> None:
             inbound = await _serve_sip(settings.worker.name, settings.asterisk, reception, tasks, stack)
         takeover = Takeover(states=states, reception=reception, inbound=inbound, tasks=tasks)
         await _stand_by(settings, takeover, Sibling(run=store.run, app=settings.worker.name), stack)
+        if region is not None:
+            await recorder.settled(SETTLED_WITHIN_S)
+            stack.push_async_callback(end, [spawn(tasks, "marks", region.marks.run)])
         log.info("worker_ready", worker=settings.worker.name)
         supervision.ready()
         await stop.wait()
@@ -160,6 +171,23 @@ async def _serve_agents(
         )
         await stack.enter_async_context(follower.following(tasks))
     return roster
+
+
+async def _join_region(
+    settings: CallsSettings,
+    run: str,
+    recorder: Recorder,
+    metrics: CallMetrics,
+    tasks: asyncio.TaskGroup,
+    stack: AsyncExitStack,
+) -> Region | None:
+    """Take part in the region, in the background: neither start nor calls wait for it."""
+    if settings.sessions is None:
+        return None
+    region = join(settings.sessions, settings.records, run, metrics=metrics, keep=recorder.keep)
+    if region is not None:
+        await stack.enter_async_context(taking_part(region, tasks))
+    return region
 
 
 async def _voices(inference: InferenceClient) -> str:

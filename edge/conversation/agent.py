@@ -159,12 +159,17 @@ class KnowledgeSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """Asked after the greeting; nothing else happens before a yes to a prompt that was heard in full."""
+    """Asked after the greeting; nothing else happens before a yes to a prompt that was heard in full.
+
+    `is_carried_over`: a caller who was cut off and rings back need not be asked again. Never where the tenant must have
+    an opt-in (`governance.recording`), or does not say: another person may hold the telephone.
+    """
 
     prompt: str
     again: str
     accepted: str
     declined: str
+    is_carried_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,17 +182,22 @@ class Bands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """When the agent acts on its own and when a human takes over."""
+    """When the agent acts on its own and when a human takes over.
+
+    `ring_back_s`: how long a caller who was cut off may ring back to go on with the call; 0: never.
+    """
 
     bands: Bands = field(default_factory=Bands)
     misunderstandings: int = 2
     sensitive: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     generation_budget_s: float = 0.6
+    ring_back_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phrases:
-    """The fixed sentences of an agent. `{question}` in `confirm` is what we think was meant."""
+    """The fixed sentences of an agent. `{question}` in `confirm` is what we think was meant, `{title}` in
+    `ring_back_topic` and `back_to_flow` what the call was about."""
 
     not_known: tuple[str, ...]
     not_understood: tuple[str, ...]
@@ -200,6 +210,8 @@ class Phrases:
     silence_goodbye: str
     goodbye: str
     resume: str
+    ring_back: str
+    ring_back_topic: str
     back_to_flow: str
     filler: tuple[str, ...]
     more_digits: str

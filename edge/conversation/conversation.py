@@ -23,6 +23,7 @@ from edge.conversation.dialogue import (
     Pending,
     PendingKind,
     Reply,
+    Speech,
     ToolResult,
 )
 from edge.conversation.flow_dialogue import FlowDialogue
@@ -31,7 +32,7 @@ from edge.conversation.prepared import fixed_texts
 from edge.conversation.questions import OpenQuestions
 from edge.conversation.replies import NOBODY, YES_NO, Replies, Turn, certain, left, templates
 from edge.conversation.slots import yes_or_no
-from edge.conversation.template import TemplateError
+from edge.conversation.template import TemplateError, render
 from edge.conversation.understanding import Understander, load_calibration
 from edge.knowledge.base import KnowledgeBase, open_knowledge
 from edge.knowledge.examples import Example, ExampleIndex
@@ -165,6 +166,27 @@ class AgentConversation:
         again = self._open_question(state) or ((state.last_speech,) if state.last_speech else ())
         return self._replies.reply(turn, state, templates(self.agent.phrases.resume, *again), certain("resume"))
 
+    def welcome_back(self, state: DialogueState, unheard: tuple[Speech, ...] = ()) -> Reply:
+        """Return what a caller hears first who was cut off in `state` (`restored` before) and rings back; `unheard` is
+        the reply that was cut off.
+
+        Nothing of the old call is said before a consent that must be given anew.
+        """
+        turn, texts = Turn(state=state, heard="", purpose=NOBODY, today=self._today()), self.agent.phrases
+        consent = self.agent.consent
+        if consent is not None and not (state.has_consent and consent.is_carried_over):
+            asked = replace(
+                self._flows.outside_tool(state),
+                pending=Pending(kind=PendingKind.CONSENT),
+                has_consent=False,
+                expectation=YES_NO,
+                misunderstandings=0,
+            )
+            return self._replies.reply(turn, asked, templates(texts.ring_back, consent.prompt), certain("ring_back"))
+        again = self._open_question(state) or ((state.last_speech,) if state.last_speech else ())
+        speeches = (*templates(texts.ring_back, *self._topic(state)), *(unheard or templates(*again)))
+        return self._replies.reply(turn, state, speeches, certain("ring_back"))
+
     def restored(self, state: DialogueState) -> DialogueState:
         """Return the state of a call that another worker had, outside any flow that these documents do not have."""
         if state.flow is None:
@@ -212,6 +234,8 @@ class AgentConversation:
         if consent is None or (answer and pending.is_heard):
             state = replace(turn.state, pending=None, has_consent=True, expectation=Expectation(), misunderstandings=0)
             accepted = () if consent is None else (consent.accepted,)
+            if turn.state.flow is not None or turn.state.topic_item_id is not None:
+                return self._gone_on(turn, state, accepted)
             return self._replies.reply(turn, state, templates(*accepted), certain("consent_given"))
         if answer is False:
             return self._replies.escalate(
@@ -227,6 +251,22 @@ class AgentConversation:
         )
         text = consent.again if pending.is_heard else consent.prompt
         return self._replies.reply(turn, asked, templates(text), certain("consent_unclear", 0.0), is_complete=False)
+
+    def _gone_on(self, turn: Turn, state: DialogueState, accepted: tuple[str, ...]) -> Reply:
+        """Return the reply that goes on with what a caller was cut off from, who has just given consent anew."""
+        first = templates(*accepted, *self._topic(state))
+        if state.flow is None:
+            return self._replies.reply(turn, state, first, certain("consent_given"))
+        reply = self._flows.walk(turn, state, state.step, certain("consent_given"))
+        return replace(reply, speeches=(*first, *reply.speeches))
+
+    def _topic(self, state: DialogueState) -> tuple[str, ...]:
+        """Return what the call is about, as it is said to a caller who was cut off."""
+        texts = self.agent.phrases
+        if state.flow is not None:
+            return (render(texts.back_to_flow, {"title": self.agent.flows[state.flow].title}),)
+        item = None if state.topic_item_id is None else self._knowledge.item(state.topic_item_id, self._today())
+        return () if item is None else (render(texts.ring_back_topic, {"title": item.title}),)
 
     def _holds_prompt(self, heard_text: str) -> bool:
         consent = self.agent.consent

@@ -144,6 +144,7 @@ class _Tenant:
                 self._check_template(source, (*key, "answer"), answer.text, None if intent.item else set())
         self._check_template(source, ("spec", "phrases", "confirm"), spec.phrases.confirm, {"question"})
         self._check_template(source, ("spec", "phrases", "back_to_flow"), spec.phrases.back_to_flow, {"title"})
+        self._check_template(source, ("spec", "phrases", "ring_back_topic"), spec.phrases.ring_back_topic, {"title"})
 
     def _check_template(self, source: SourceDocument, key: KeyPath, text: str, known: set[str] | None) -> None:
         try:
@@ -195,7 +196,11 @@ class _Tenant:
             consent=None
             if consent is None
             else Consent(
-                prompt=consent.prompt, again=consent.again, accepted=consent.accepted, declined=consent.declined
+                prompt=consent.prompt,
+                again=consent.again,
+                accepted=consent.accepted,
+                declined=consent.declined,
+                is_carried_over=_may_carry_consent(tenant.spec.governance),
             ),
             sources=tuple(
                 KnowledgeSource(name=part.name, path=self._items_file(part), mention=part.mention)
@@ -231,7 +236,13 @@ def _policy(spec: schema.PolicySpec) -> Policy:
         misunderstandings=spec.misunderstandings,
         sensitive={topic: tuple(words) for topic, words in spec.sensitive.items()},
         generation_budget_s=spec.generation_budget_s,
+        ring_back_s=spec.ring_back_s,
     )
+
+
+def _may_carry_consent(governance: schema.GovernancePart | None) -> bool:
+    """The packs of the tenant's laws were held against what it says here, before it came to the region."""
+    return governance is not None and governance.recording is not None and governance.recording.consent != "opt_in"
 
 
 def _flow(name: str, spec: schema.FlowSpec) -> Flow:
@@ -307,6 +318,8 @@ def _phrases(part: schema.PhrasesPart) -> Phrases:
         silence_goodbye=part.silence_goodbye,
         goodbye=part.goodbye,
         resume=part.resume,
+        ring_back=part.ring_back,
+        ring_back_topic=part.ring_back_topic,
         back_to_flow=part.back_to_flow,
         filler=tuple(part.filler),
         more_digits=part.more_digits,

@@ -157,6 +157,12 @@ class FlowDialogue:
                 return (render(act.prompt, state.slots),)
         return ()
 
+    def outside_tool(self, state: DialogueState) -> DialogueState:
+        """Return the state without a flow that waits for a tool: what a tool does, another call must not do again."""
+        if state.flow is not None and isinstance(self._agent.flows[state.flow].steps[state.step].act, UseTool):
+            return left(state)
+        return state
+
     def _first_slots(self, flow: Flow, turn: Turn, mention: Mention | None) -> dict[str, str]:
         """Return the slots the opening words fill already: digits of the exact count and named items."""
         filled: dict[str, str] = {}

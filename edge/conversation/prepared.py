@@ -14,7 +14,14 @@ def fixed_texts(agent: Agent, items: Sequence[Item]) -> Iterator[str]:
     """Yield every text the agent may say that needs nothing from the call; some more than once."""
     phrases = agent.phrases
     fixed = [agent.greeting, phrases.which_item, phrases.anything_else, phrases.escalating, phrases.silence_goodbye]
-    fixed += [phrases.goodbye, phrases.resume, *phrases.not_known, *phrases.not_understood, *phrases.no_input]
+    fixed += [
+        phrases.goodbye,
+        phrases.resume,
+        phrases.ring_back,
+        *phrases.not_known,
+        *phrases.not_understood,
+        *phrases.no_input,
+    ]
     fixed += [*phrases.transfer_failed.values(), *phrases.filler, phrases.more_digits]
     fixed += [render(phrases.back_to_flow, {"title": flow.title}) for flow in agent.flows.values()]
     fixed += [render(phrases.confirm, {"question": intent.title}) for intent in agent.intents if intent.item is None]

@@ -30,6 +30,10 @@ class CallMetrics:
     calls_adopted: Counter
     adoptions_refused: Counter
     adoption: Histogram
+    session_told: Histogram
+    sessions_failed: Counter
+    ring_backs: Counter
+    ring_back_look: Histogram
     siblings: Gauge
     siblings_ended: Counter
     call_intents: Counter
@@ -75,6 +79,12 @@ class CallMetrics:
                 "adoptions_refused", "Calls of dead workers that nobody could go on with", ("reason",)
             ),
             adoption=histogram("adoption_seconds", "From a worker's death to the audio of its calls being back"),
+            session_told=histogram("session_told_seconds", "From a committed turn to the region knowing of it"),
+            sessions_failed=counter(
+                "sessions_failed", "Times the region could not be told where a call stands", ("reason",)
+            ),
+            ring_backs=counter("ring_backs", "Callers who may have been cut off and rang back, by result", ("result",)),
+            ring_back_look=histogram("ring_back_look_seconds", "Time a caller rings for the look at cut-off calls"),
             siblings=gauge("siblings", "Other workers of this node, which would go on with the calls of this one"),
             siblings_ended=counter("siblings_ended", "Workers that hung with calls and were ended by a sibling"),
             call_intents=counter("call_intents", "Calls that ended, by what they were about", ("intent", "outcome")),

@@ -44,6 +44,8 @@ class AuditAction(StrEnum):
     CALL_ANSWERED = "call_answered"
     CALL_ADOPTED = "call_adopted"
     CALL_CLAIMED = "call_claimed"
+    CALL_RESUMES = "call_resumes"
+    CALL_RESUMED = "call_resumed"
     CALL_ENDED = "call_ended"
     CALL_AMENDED = "call_amended"
     TRANSFER = "transfer"

@@ -133,7 +133,45 @@ class StateRecord:
     state: bytes
 
 
-Record = CallRecord | TurnRecord | ToolRunRecord | TransferRecord | StateRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumesRecord:
+    """A call goes on with one that was cut off on `from_node`. `consent`: whether that of the old call counts
+    ("carried"), was asked anew ("asked"), or none is needed ("none")."""
+
+    call_id: str
+    tenant: str
+    resumes: str
+    from_node: str
+    consent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOffRecord:
+    """A call that was cut off was resumed as another, perhaps on another node. Written once, whoever had the call."""
+
+    call_id: str
+    tenant: str
+    resumed_as: str
+
+
+Record = CallRecord | TurnRecord | ToolRunRecord | TransferRecord | StateRecord | ResumesRecord | CutOffRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumptions:
+    """What is known of a call being cut off: the call that it goes on with, and the one that went on with it."""
+
+    resumes: str | None = None
+    resumed_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOffCall:
+    """A call that ended as failed, and that nobody is known to have resumed."""
+
+    tenant: str
+    subject_id: SubjectId
+    call_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

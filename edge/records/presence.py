@@ -2,7 +2,8 @@
 
 A run is an exclusive `flock` on a file of its own in `<records>/workers/`, taken before the first record is written
 and held for the life of the process. The kernel gives it back when the process dies, however it dies, and a run's
-name is never used twice. So a call that is still open is an orphan exactly when the lock of its run is free: no
+name is never used twice. It begins with the boot that it belongs to: the calls of another boot's run were lost with the
+node, and not with one worker. So a call that is still open is an orphan exactly when the lock of its run is free: no
 heartbeat to tune, no process id that another program may have got.
 """
 
@@ -23,6 +24,8 @@ FOLDER = "workers"
 DRAFT = "."
 SWEEPER = ".sweeper"
 RUN_BYTES = 8
+BOOT_CHARACTERS = 8
+BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Presence:
@@ -30,7 +33,7 @@ class Presence:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / FOLDER
-        self.run = RunId(secrets.token_hex(RUN_BYTES))
+        self.run = RunId(f"{_boot()}-{secrets.token_hex(RUN_BYTES)}")
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -66,6 +69,16 @@ def is_alive(directory: Path, run: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def was_lost_with_its_node(run: str | None) -> bool:
+    """Whether a run was of another boot or another machine; False where it does not say."""
+    boot, dash, _ = (run or "").partition("-")
+    return bool(dash) and boot != _boot()
+
+
+def _boot() -> str:
+    return BOOT_FILE.read_text(encoding="ascii")[:BOOT_CHARACTERS]
 
 
 def forget_dead(directory: Path) -> None:

@@ -15,7 +15,9 @@ from edge.records.database import Cell
 from edge.records.keyring import KeyReader
 from edge.records.model import (
     CallRecord,
+    CutOffCall,
     Orphan,
+    Resumptions,
     ToolRunRecord,
     TransferRecord,
     Transport,
@@ -34,6 +36,13 @@ WHERE call_id = ? ORDER BY seq
 """
 SELECT_TRANSFERS = """
 SELECT transfers.*, calls.tenant FROM transfers JOIN calls USING (call_id) WHERE call_id = ? ORDER BY seq
+"""
+
+SELECT_RESUMPTIONS = "SELECT resumes, resumed_as FROM resumptions WHERE call_id = ?"
+SELECT_CUT_OFF = """
+SELECT call_id, subject_id FROM calls LEFT JOIN resumptions USING (call_id)
+WHERE outcome = ? AND transport = ? AND started_at >= ? AND resumed_as IS NULL
+ORDER BY started_at DESC LIMIT ?
 """
 
 
@@ -65,6 +74,22 @@ def read_open_calls(connection: apsw.Connection, tenant: str) -> tuple[Orphan, .
             run=None if run is None else RunId(_text(run)),
         )
         for call_id, agent, transport, run in connection.execute(sql)
+    )
+
+
+def read_resumptions(connection: apsw.Connection, call_id: str) -> Resumptions:
+    """Whether a call goes on with another, and another with it."""
+    for resumes, resumed_as in connection.execute(SELECT_RESUMPTIONS, (call_id,)):
+        return Resumptions(resumes=_optional_text(resumes), resumed_as=_optional_text(resumed_as))
+    return Resumptions()
+
+
+def read_cut_off_calls(connection: apsw.Connection, tenant: str, since_ms: int, limit: int) -> tuple[CutOffCall, ...]:
+    """Calls over SIP that failed and are not known to be resumed, the newest first."""
+    rows = connection.execute(SELECT_CUT_OFF, (CallOutcome.FAILED, Transport.SIP, since_ms, limit))
+    return tuple(
+        CutOffCall(tenant=tenant, call_id=_text(call_id), subject_id=SubjectId(_text(subject)))
+        for call_id, subject in rows
     )
 
 

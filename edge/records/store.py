@@ -28,7 +28,17 @@ from edge.records.database import DatabaseSettings, database_path, open_reader
 from edge.records.errors import RecordsError, StoreClosedError, StoreOverloadedError, from_sqlite
 from edge.records.files import Request, Result, TenantFiles
 from edge.records.keyring import KeyReader, open_key_reader
-from edge.records.model import Adopted, Adoption, CallRecord, Orphan, Record, ToolRunRecord, TransferRecord, TurnRecord
+from edge.records.model import (
+    Adopted,
+    Adoption,
+    CallRecord,
+    Orphan,
+    Record,
+    Resumptions,
+    ToolRunRecord,
+    TransferRecord,
+    TurnRecord,
+)
 from edge.records.presence import RunId
 
 GROUP_LIMIT = 256  # records in one transaction: bounds how long a group holds the write lock
@@ -172,6 +182,11 @@ class CallReader:
         """One call, or None."""
         with self._reading() as connection:
             return rows.read_call(connection, call_id) if connection else None
+
+    def resumptions(self, call_id: str) -> Resumptions:
+        """Whether a call was cut off and resumed as another, and whether it goes on with one."""
+        with self._reading() as connection:
+            return rows.read_resumptions(connection, call_id) if connection else Resumptions()
 
     def turns(self, call_id: str) -> tuple[TurnRecord, ...]:
         """The turns of a call, in order."""

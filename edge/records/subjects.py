@@ -25,15 +25,15 @@ def name_subject(caller_number: str, key: bytes) -> SubjectId:
     """
     if len(key) < MINIMUM_KEY_BYTES:
         raise SubjectKeyError(f"the subject key has {len(key)} bytes, at least {MINIMUM_KEY_BYTES} are needed")
-    canonical = _canonical(caller_number)
-    if not _tells_who(canonical):
+    if not names_somebody(caller_number):
         return SubjectId(secrets.token_hex(SUBJECT_ID_CHARACTERS // 2))
-    digest = hmac.new(key, canonical.encode(), hashlib.sha256)
+    digest = hmac.new(key, _canonical(caller_number).encode(), hashlib.sha256)
     return SubjectId(digest.hexdigest()[:SUBJECT_ID_CHARACTERS])
 
 
-def _tells_who(canonical: str) -> bool:
+def names_somebody(caller_number: str) -> bool:
     """False for "anonymous", "unavailable", "web", nothing, and the address that RFC 3323 4.1.1.3 gives to nobody."""
+    canonical = _canonical(caller_number)
     if "@" in canonical:
         return not canonical.startswith("anonymous@")
     return sum(character.isdigit() for character in canonical) >= MINIMUM_DIGITS

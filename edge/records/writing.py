@@ -19,7 +19,9 @@ from edge.records.model import (
     Adoption,
     CallRecord,
     ContentState,
+    CutOffRecord,
     Record,
+    ResumesRecord,
     StateRecord,
     ToolRunRecord,
     TransferRecord,
@@ -74,6 +76,14 @@ WHERE ended_at IS NULL AND worker IS ? RETURNING call_id
 # A call belongs to one run. Who had it before and wakes up finds another name here.
 SELECT_OWNER = "SELECT worker FROM calls WHERE call_id = ?"
 ADOPT = "UPDATE calls SET worker = ? WHERE call_id = ? AND worker IS ? AND ended_at IS NULL"
+INSERT_RESUMES = """
+INSERT INTO resumptions (call_id, resumes) VALUES (?, ?)
+ON CONFLICT (call_id) DO UPDATE SET resumes = excluded.resumes WHERE resumes IS NULL
+"""
+INSERT_RESUMED = """
+INSERT INTO resumptions (call_id, resumed_as) VALUES (?, ?)
+ON CONFLICT (call_id) DO UPDATE SET resumed_as = excluded.resumed_as WHERE resumed_as IS NULL
+"""
 UPSERT_STATE = """
 INSERT INTO call_states VALUES (?, ?, ?)
 ON CONFLICT (call_id) DO UPDATE SET key_id = excluded.key_id, state = excluded.state
@@ -101,7 +111,8 @@ class Writer:
     def write(self, record: Record) -> None:
         """Insert a record, or bring its row up to date. Raises CallTakenOverError, and nothing is written, where the
         call belongs to another run: this one was taken for dead."""
-        self._refuse_if_lost(record.call_id)
+        if not isinstance(record, CutOffRecord):
+            self._refuse_if_lost(record.call_id)
         match record:
             case CallRecord():
                 self._write_call(record)
@@ -114,6 +125,8 @@ class Writer:
                 self._write_transfer(record)
             case StateRecord():
                 self._write_state(record)
+            case ResumesRecord() | CutOffRecord():
+                self._write_resumption(record)
 
     def adopt(self, adoption: Adoption) -> Adopted | None:
         """Make an open call of a dead run this run's; None where it has ended, or another run was faster."""
@@ -206,6 +219,18 @@ class Writer:
         sealed = seal(key.secret, record.state, state_place(self.tenant, record.call_id).bound())
         self._tell_key(key.key_id)
         self.connection.execute(UPSERT_STATE, (record.call_id, key.key_id, sealed))
+
+    def _write_resumption(self, record: ResumesRecord | CutOffRecord) -> None:
+        """Once, with the audit entry that tells it."""
+        if isinstance(record, ResumesRecord):
+            sql, other, action = INSERT_RESUMES, record.resumes, AuditAction.CALL_RESUMES
+            facts = {"call": other, "node": record.from_node, "consent": record.consent}
+        else:
+            sql, other, action = INSERT_RESUMED, record.resumed_as, AuditAction.CALL_RESUMED
+            facts = {"call": other}
+        self.connection.execute(sql, (record.call_id, other))
+        if self.connection.changes():
+            self.trail.append(action, record.call_id, **facts)
 
     def _read_state(self, call: CallRecord) -> bytes | None:
         """The state, or None: never written, or its key was destroyed meanwhile."""

@@ -38,6 +38,7 @@ from edge.sync.recent_callers import RecentCallers
 from edge.sync.refusal_alarm import BorderAlarm
 from edge.sync.rollout import Rollout
 from edge.sync.rollups import CutSources, Ledger, RollupShipping
+from edge.sync.sessions_bucket import SessionsBucket
 from edge.sync.settings import SyncSettings
 from edge.sync.slots import SlotWatch
 from edge.sync.stream_watch import StreamWatch
@@ -141,6 +142,7 @@ class _Agent:
         self.disk = disk_guard(settings, self.alarms, self.metrics)
         self._knowledge.has_room = lambda: self.disk.allows(DiskUse.SNAPSHOTS)
         lock = RegionLock(self._links.agent, node.name, replicas=settings.nats.mirror_replicas)
+        self._sessions = SessionsBucket(self._links.agent, replicas=settings.nats.mirror_replicas)
         self._mirrors = Mirrors(node.region, self._links.border, lock, replicas=settings.nats.mirror_replicas)
         self._streams = [
             self._watched("config", subjects.config_stream(node.region), AlarmCode.CONFIG_STALE, self._config),
@@ -193,6 +195,7 @@ class _Agent:
             ("disk", self.disk.run()),
             ("certificates", self._certificates.run()),
             ("border", self._border_alarm.run()),
+            ("sessions", self._sessions.run()),
             ("isolation", isolation_watch(settings, self._folder, self._links.own, self.alarms).run()),
         ]
         if settings.nats.agent is not None and settings.nats.border is not None:

@@ -25,12 +25,15 @@ from contract.subjects import (
     LOCK_BUCKET,
     PASSED_BY_SERVER,
     RECENT_CALLERS_BUCKET,
+    SESSIONS,
+    SESSIONS_BUCKET,
     STREAM_CHANGES,
     WITNESS,
     ack,
     health,
     inbox,
     inboxes,
+    key_value_stream,
     key_value_subject,
     object_stream,
     ping,
@@ -54,6 +57,8 @@ _NEVER_UP = (
 )
 # Never comes down: a hub gone bad must not read or command a region's JetStream.
 _NEVER_DOWN = ("$JS.API.>", "$KV.>", "$O.>", "$SYS.>", "$MQTT.>")
+# Key-value, in a region and never beyond; the node agent makes them.
+_REGION_BUCKETS = (LOCK_BUCKET, RECENT_CALLERS_BUCKET, SESSIONS_BUCKET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +212,7 @@ def agent() -> Permissions:
     """
     return Permissions(
         publish=[
-            *(key_value_subject(bucket, ">") for bucket in (LOCK_BUCKET, RECENT_CALLERS_BUCKET)),
+            *(key_value_subject(bucket, ">") for bucket in _REGION_BUCKETS),
             "$O.>",
             *(f"$JS.API.STREAM.{verb}.*" for verb in ("CREATE", "INFO", "PURGE", "DELETE", "MSG.GET")),
             "$JS.API.STREAM.NAMES",
@@ -223,8 +228,19 @@ def agent() -> Permissions:
 
 
 def calls() -> Permissions:
-    """A call worker needs nothing of NATS: its certificate is known, and whatever it says is refused and counted."""
-    return Permissions(publish=[], publish_deny=[">"], subscribe=["_INBOX.>"])
+    """A call worker writes and reads where calls stand, and talks with other workers about it; whatever else it says is
+    refused and counted. It makes and changes no stream."""
+    stream = key_value_stream(SESSIONS_BUCKET)
+    return Permissions(
+        publish=[
+            SESSIONS,
+            key_value_subject(SESSIONS_BUCKET, ">"),
+            f"$JS.API.DIRECT.GET.{stream}",
+            f"$JS.API.DIRECT.GET.{stream}.>",
+            f"$JS.API.STREAM.MSG.GET.{stream}",
+        ],
+        subscribe=["_INBOX.>", SESSIONS],
+    )
 
 
 def system() -> Permissions:

@@ -25,7 +25,7 @@ from edge.call.ports import (
     TransferOutcome,
 )
 from edge.call.preparation import Preparer
-from edge.call.resumption import Resumption
+from edge.call.resumption import Resumption, RingBack
 from edge.call.saved_call import SavedCall
 from edge.call.session import CallParts, CallSession
 from edge.call.watchdog import WatchdogSettings
@@ -50,6 +50,7 @@ from edge.turn.activity import SpeechActivity
 
 GREETING = "Good day, how can I help?"
 SORRY = "we were cut off"
+WELCOME = "welcome back"
 WITHIN_S = 5.0
 
 
@@ -174,7 +175,7 @@ class ScriptedConversation:
     """Answers "you said ..." unless the words have an answer of their own."""
 
     actions: dict[str, Action] = field(default_factory=dict)
-    opening_state: DialogueState = field(default_factory=DialogueState)
+    opening_state: DialogueState = field(default_factory=lambda: DialogueState(has_consent=True))
     heard: list[str] = field(default_factory=list)
     error: Exception | None = None
 
@@ -207,6 +208,12 @@ class ScriptedConversation:
         reply = reply_of(state, "", SORRY)
         again = (Speech(text=state.last_speech, source=SpeechSource.TEMPLATE),) if state.last_speech else ()
         return replace(reply, speeches=(*reply.speeches, *again))
+
+    def welcome_back(self, state: DialogueState, unheard: tuple[Speech, ...] = ()) -> Reply:
+        reply = reply_of(state, "", WELCOME)
+        if self.opening_state.pending is not None:
+            return replace(reply, state=replace(reply.state, pending=self.opening_state.pending))
+        return replace(reply, speeches=(*reply.speeches, *unheard))
 
     def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState:
         if not state.history:
@@ -264,6 +271,7 @@ async def talking(
     conversation: ScriptedConversation | None = None,
     watchdog: WatchdogSettings | None = None,
     resumption: Resumption | None = None,
+    ring_back: RingBack | None = None,
 ) -> AsyncIterator[Talk]:
     """A call that was just answered, or that another worker had."""
     leg, control, recogniser, tools = ListLeg(), ListControl(), ScriptedRecogniser(*(answers or ("",))), OneTool()
@@ -305,6 +313,7 @@ async def talking(
             now=time.monotonic,
             save=saved.append,
             resumption=resumption,
+            ring_back=ring_back,
             watchdog=watchdog or WatchdogSettings(),
         ),
         lifecycle,

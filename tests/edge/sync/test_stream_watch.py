@@ -88,10 +88,10 @@ async def test_what_nodes_make_is_left_alone(tmp_path: Path) -> None:
     async with watched(tmp_path) as w:
         js = w.agent.client.jetstream()
         await js.create_object_store(BUCKET)
-        for bucket in (subjects.LOCK_BUCKET, subjects.RECENT_CALLERS_BUCKET):
+        for bucket in (subjects.LOCK_BUCKET, subjects.RECENT_CALLERS_BUCKET, subjects.SESSIONS_BUCKET):
             await js.create_key_value(KeyValueConfig(bucket=bucket, ttl=30))
         await w.watch.look()
-        assert len(await js.streams_info()) == 3
+        assert len(await js.streams_info()) == 4
         border = w.border.client.jetstream()
         assert len([await border.stream_info(spec.name) for spec in mirrors(REGION)]) == 3
         assert w.refused == {}

@@ -1,0 +1,183 @@
+"""A caller who was cut off rings back, on whichever node: one call goes on, with the context of the old one."""
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nats
+import pytest
+
+from contract.subjects import SESSIONS_BUCKET, key_value_stream
+from edge.call.ring_back import LOOK_WITHIN_S, OWNER_WITHIN_S
+from edge.call.saved_call import Phase, SavedAction, SavedCall
+from edge.conversation.dialogue import EndCall
+from edge.records.subjects import SubjectId
+from tests.edge.call.region_nodes import (
+    ANNA,
+    NUMBER,
+    TENANT,
+    a_call,
+    access_to,
+    agent_bucket,
+    values,
+    wanted,
+    working,
+)
+from tests.edge.call.test_resumption import REPLYING
+from tests.edge.replication.conftest import Server, server
+
+__all__ = ["server"]
+
+
+async def test_who_was_cut_off_with_a_node_goes_on_in_one_call_on_another(tmp_path: Path, server: Server) -> None:
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old"))
+            await a.told()
+            assert await b.rung_by(wanted("early")) is None
+            assert b.results("still_running") == 1
+        both = await asyncio.gather(b.rung_by(wanted("new-1")), b.rung_by(wanted("new-2")))
+        (claimed,) = [each for each in both if each is not None]
+        assert claimed.ring_back.call_id == "old"
+        assert claimed.ring_back.node == "node-a"
+        assert claimed.ring_back.saved == a_call("old")
+        assert (b.results("resumed"), b.results("taken_by_another")) == (1, 1)
+        assert await b.rung_by(wanted("new-3")) is None
+
+
+async def test_a_caller_who_hangs_up_before_the_answer_may_ring_again(tmp_path: Path, server: Server) -> None:
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old"))
+        claimed = await b.rung_by(wanted("new-1"))
+        assert claimed is not None
+        await b.region.ring_backs.give_back(claimed)
+        again = await b.rung_by(wanted("new-2"))
+        assert again is not None
+        assert again.ring_back == claimed.ring_back
+
+
+async def test_only_a_call_that_we_cut_off_stays_behind(tmp_path: Path, server: Server) -> None:
+    """One that ended as callers' calls end is gone at once; one that we ended waits, though its worker lives."""
+    async with agent_bucket(server.url), working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+        a.says(a_call("ended"))
+        a.region.sessions.ended("ended", is_cut_off=False)
+        await a.told()
+        assert await a.rung_by(wanted("new-1")) is None
+        assert a.results("still_running") == 0
+        a.says(a_call("cut-off"))
+        a.region.sessions.ended("cut-off", is_cut_off=True)
+        await a.told()
+        claimed = await a.rung_by(wanted("new-2"))
+        assert claimed is not None
+        assert claimed.ring_back.call_id == "cut-off"
+
+
+async def test_what_one_person_of_a_house_said_is_not_for_another(tmp_path: Path, server: Server) -> None:
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old-1"))
+            a.says(a_call("old-2"))
+        assert await b.rung_by(wanted("new")) is None
+        assert b.results("several_calls") == 1
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        replace(a_call("old"), phase=Phase.WITH_HUMAN),
+        replace(a_call("old"), turn=replace(REPLYING, action=SavedAction(end_call=EndCall(reason="goodbye")))),
+        replace(a_call("old"), agent="another"),
+    ],
+    ids=["with a human", "goodbye", "another agent"],
+)
+async def test_nothing_is_left_to_say(tmp_path: Path, server: Server, saved: SavedCall) -> None:
+    """The caller was with a human, was being said goodbye to, or now calls another agent."""
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(saved)
+        assert await b.rung_by(wanted("new")) is None
+        assert b.results("was_over") == 1
+
+
+async def test_the_window_ends(tmp_path: Path, server: Server) -> None:
+    """Nothing of a call is kept in the region longer than its tenant lets callers ring back."""
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old"), window_s=1.0)
+        assert await b.rung_by(wanted("new", window_s=0.0)) is None
+        async with asyncio.timeout(5):
+            while await values(b):
+                await asyncio.sleep(0.05)
+
+
+async def test_the_region_holds_neither_number_nor_words_and_can_forget(tmp_path: Path, server: Server) -> None:
+    async with (
+        agent_bucket(server.url) as bucket,
+        working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a,
+    ):
+        a.says(a_call("old"))
+        await a.told()
+        client = await nats.connect(server.url)
+        message = await client.jetstream().get_msg(key_value_stream(SESSIONS_BUCKET), seq=1)
+        everything = f"{message.subject} {message.headers}".encode() + (message.data or b"")
+        assert ANNA.encode() in everything
+        for text in (NUMBER[1:], REPLYING.caller_text, REPLYING.speeches[0].text, "opening_hours"):
+            assert text.encode() not in everything
+        await bucket.forget(TENANT, ANNA)
+        info = await client.jetstream().stream_info(key_value_stream(SESSIONS_BUCKET), subjects_filter=">")
+        assert (info.state.messages, info.state.subjects) == (0, None)
+        # The call goes on, and its next turn is no part of what was erased.
+        a.says(replace(a_call("old"), next_seq=4))
+        await a.told()
+        assert len(await values(a)) == 1
+        await client.close()
+
+
+async def test_an_entry_that_was_moved_to_another_caller_opens_for_nobody(tmp_path: Path, server: Server) -> None:
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        b.says(a_call("old"))
+        b.region.sessions.ended("old", is_cut_off=True)
+        await b.told()
+        store, other = b.region.ring_backs.store, SubjectId("e" * 32)
+        (entry,) = await store.all_of(TENANT, ANNA, within_s=2.0)
+        moved = replace(entry.place, subject_id=other)
+        assert await store.replace(moved, entry.value, 0, ttl_s=60)
+        assert await b.rung_by(wanted("new", subject_id=other)) is None
+
+
+async def test_a_node_that_was_taken_for_lost_tells_no_more_of_a_resumed_call(tmp_path: Path, server: Server) -> None:
+    """It may have been cut off and run on; what it says later must not make the call resumable again."""
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old"))
+            a.region.sessions.ended("old", is_cut_off=True)
+            await a.told()
+            a.region.sessions._calls.clear()
+            assert await b.rung_by(wanted("new")) is not None
+            a.says(replace(a_call("old"), next_seq=4))
+            await a.told()
+            assert a.failures("resumed_elsewhere") == 1
+        assert await b.rung_by(wanted("another")) is None
+
+
+async def test_without_nats_calls_neither_wait_nor_fail(tmp_path: Path, server: Server) -> None:
+    """No bucket yet: it is counted, the newest state is kept, and told once there is one."""
+    async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+        for next_seq in range(3, 50):
+            a.says(replace(a_call("old"), next_seq=next_seq))
+        began = time.monotonic()
+        assert await a.rung_by(wanted("new")) is None
+        assert time.monotonic() - began < LOOK_WITHIN_S + OWNER_WITHIN_S
+        async with asyncio.timeout(5):
+            while not a.metrics.sessions_failed.collect()[0].samples:
+                await asyncio.sleep(0.01)
+        async with agent_bucket(server.url):
+            await a.told()
+            (value,) = await values(a)
+            entry = a.region.sessions.seal.entry_of(
+                (await a.region.ring_backs.store.all_of(TENANT, ANNA, within_s=2))[0].place, value
+            )
+            assert entry is not None
+            assert '"next_seq":49' in entry.state
