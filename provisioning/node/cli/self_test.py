@@ -17,9 +17,10 @@ from provisioning.node.self_test.call_checks import CallChecks
 from provisioning.node.self_test.checks import Check, Finding, Outcome, run
 from provisioning.node.self_test.machine_checks import MachineChecks
 from provisioning.node.self_test.network_checks import NetworkChecks
+from provisioning.node.self_test.sibling_checks import SiblingChecks
 from provisioning.node.self_test.speech_check import SpeechCheck
 
-COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.SKIPPED: "yellow"}
+COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.WARNED: "yellow", Outcome.SKIPPED: "yellow"}
 
 
 @click.command("self-test")
@@ -67,6 +68,7 @@ def _checks(inputs: Inputs, patience: float) -> list[Check]:
         *MachineChecks(inputs, node).all(),
         *NetworkChecks(node, inputs.identity()).all(),
         *SpeechCheck(machine.at(INFERENCE_SOCKET), patience).all(),
+        *SiblingChecks(inputs, node).all(),
         *calls.all(),
     ]
 

@@ -13,6 +13,7 @@ class Outcome(StrEnum):
     """How a check ended."""
 
     PASSED = "passed"
+    WARNED = "warning"  # calls do not need it
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -25,13 +26,18 @@ class CheckFailedError(Exception):
         self.advice = advice
 
 
+class CheckWarningError(CheckFailedError):
+    """Something is wrong that keeps no call away."""
+
+
 class CheckSkippedError(Exception):
     """There is nothing to check on this machine; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question to this node. `ask` answers in a few words, or raises CheckFailedError, CheckSkippedError."""
+    """One question to this node. `ask` answers in a few words, or raises CheckFailedError, CheckWarningError,
+    CheckSkippedError."""
 
     name: str
     within_s: float
@@ -72,6 +78,8 @@ async def _run(check: Check, within_s: float) -> Finding:
             detail = await check.ask()
     except CheckSkippedError as reason:
         outcome, detail = Outcome.SKIPPED, str(reason)
+    except CheckWarningError as warning:
+        outcome, detail, advice = Outcome.WARNED, str(warning), warning.advice
     except CheckFailedError as failure:
         outcome, detail, advice = Outcome.FAILED, str(failure), failure.advice
     except BoroughError as error:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import json_format
 
 from contract import downlink_pb2 as pb
-from provisioning.identity.names import LISTENING_ROLES, NODE_ROLES, ServiceName, ServiceRole
+from provisioning.identity.names import NODE_ROLES, ServiceName, ServiceRole
 from provisioning.identity.store import IdentityStore
 from provisioning.node.identity_folder import IdentityFolder, Pair, Trust
 from provisioning.node.machine import DESCRIPTION, IDENTITY, Machine
@@ -105,8 +105,8 @@ class Enrolled:
 def issue_node(store: IdentityStore, region: str, name: str, address: str) -> None:
     """Issue all that a node needs."""
     for role in NODE_ROLES:
-        addresses = (address, "127.0.0.1", "localhost") if role in LISTENING_ROLES else ()
-        store.issue(ServiceName(site=region, node=name, role=ServiceRole(role)), datetime.now(UTC), addresses=addresses)
+        who = ServiceName(site=region, node=name, role=ServiceRole(role))
+        store.issue(who, datetime.now(UTC), addresses=who.reached_at((address, "127.0.0.1", "localhost")))
 
 
 @pytest.fixture
