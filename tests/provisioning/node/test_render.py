@@ -89,6 +89,9 @@ def test_services_of_a_node_take_their_settings(enrolled: Make, tmp_path: Path) 
         assert calls.asterisk.trunk == "carrier"
         assert str(calls.records.subject_key_file) == f"/run/credentials/borough-calls@{index}.service/subjects"
         assert str(calls.records.master_key_file) == f"/run/credentials/borough-calls@{index}.service/master"
+        assert calls.sessions is not None
+        assert calls.sessions.urls == sync.nats.urls
+        assert str(calls.sessions.key) == f"/run/credentials/borough-calls@{index}.service/calls.key"
 
 
 def test_siblings_are_asked_and_served(enrolled: Make, tmp_path: Path) -> None:
