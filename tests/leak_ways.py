@@ -21,9 +21,12 @@ from nats.aio.client import Client
 from contract.nats_log import RefusalKind
 from contract.streams import MAX_PAYLOAD_BYTES, mirrors
 from contract.subjects import (
+    SESSIONS_BUCKET,
     ack,
     bundle,
     health,
+    key_value_stream,
+    key_value_subject,
     object_stream,
     object_subjects,
     ping,
@@ -265,6 +268,23 @@ async def _republished_in_region(stage: Stage, marker: str) -> None:
     }
     await _request("agent", "$JS.API.STREAM.CREATE.ECHO", body)(stage, marker)
     await _publish("calls", f"words.rollup.{NODE}")(stage, marker)
+
+
+async def _sessions_repeated(stage: Stage, marker: str) -> None:
+    """The stream of sessions, made before its bucket, repeats what workers tell of calls under a subject of the
+    border."""
+    name, subject = key_value_stream(SESSIONS_BUCKET), key_value_subject(SESSIONS_BUCKET, ">")
+    body = {
+        **_STREAM,
+        "name": name,
+        "subjects": [subject],
+        "republish": {"src": subject, "dest": f"up.{HOME}.words.>"},
+    }
+    try:
+        await _request("agent", f"$JS.API.STREAM.CREATE.{name}", body)(stage, marker)
+        await _publish("calls", key_value_subject(SESSIONS_BUCKET, "{marker}"))(stage, marker)
+    finally:
+        await _request("agent", f"$JS.API.STREAM.DELETE.{name}", {})(stage, marker)
 
 
 async def _mirrored_from_region(stage: Stage, marker: str) -> None:
@@ -614,6 +634,12 @@ REGION_WAYS: tuple[Way, ...] = (
     _refused("agent: a subject of the region", _publish("agent", "words.{marker}")),
     _refused("calls: a subject of the region", _publish("calls", "words.{marker}")),
     _refused("calls: a stream of the region", _request("calls", "$JS.API.STREAM.CREATE.LEAK", _LEAK)),
+    _refused(
+        "calls: an update of the sessions",
+        _request("calls", "$JS.API.STREAM.UPDATE.KV_sessions", {"name": "KV_sessions", "description": "{marker}"}),
+    ),
+    _refused("calls: a session at the hub", _publish("calls", "$JS.hub.API.STREAM.MSG.GET.KV_sessions")),
+    _watched("agent: sessions that are repeated", RefusalKind.STREAM, _sessions_repeated, _NO_STREAM),
     _refused(
         "agent: an update of a stream of the region",
         _request("agent", "$JS.API.STREAM.UPDATE.KV_sync-locks", {"name": "KV_sync-locks", "description": "{marker}"}),
