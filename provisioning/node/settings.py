@@ -83,8 +83,12 @@ def worker_sections(places: NodePlaces, index: int, web_port: int, credential: C
     else:
         sections["sync"] = {"directory": places.sync}
     if places.urls:
-        access = {"urls": list(places.urls), "authority": credential("authority.pem")}
-        sections["sessions"] = {"node": places.name, **access, **pair(credential, ServiceRole.CALLS)}
+        sections["sessions"] = {
+            "node": places.name,
+            "urls": list(places.urls),
+            "authority": credential("authority.pem"),
+            **pair(credential, ServiceRole.CALLS),
+        }
     if places.asterisk is not None:
         place = places.asterisk
         sections["asterisk"] = {"url": place.url, "user": place.user, "password_file": credential("ari")}
