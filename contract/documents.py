@@ -272,7 +272,10 @@ class OutboundPart(Part):
 
 
 class ResidencyPart(Part):
+    """`backup`: the backup of a region may take its calls, where the laws of both allow it."""
+
     may_leave: Names = ["aggregates"]
+    backup: bool = False
 
 
 class RightsPart(Part):
@@ -321,8 +324,8 @@ class TenantSpec(Part):
 
 
 class RegionSpec(Part):
-    """A region and what its laws allow. `country` is ISO 3166 alpha-2, `backup` the region that holds its replicas.
-    Without `allowed_data_classes` every class is allowed."""
+    """A region and what its laws allow. `country` is ISO 3166 alpha-2; `backup` is the region that may take its calls
+    where the packs of both and the tenant allow it. Without `allowed_data_classes` every class is allowed."""
 
     title: Text
     country: Country

@@ -145,25 +145,95 @@ class Bundle(_message.Message):
 
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     ROSTER_FIELD_NUMBER: _builtins.int
+    BACKINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]: ...
     @_builtins.property
     def roster(self) -> Global___Roster:
         """Absent where the hub enrols no nodes."""
 
+    @_builtins.property
+    def backings(self) -> Global___Backings:
+        """Absent where this region neither backs another nor is backed."""
+
     def __init__(
         self,
         *,
         documents: _abc.Iterable[Global___Document] | None = ...,
         roster: Global___Roster | None = ...,
+        backings: Global___Backings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["roster", b"roster"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backings", b"backings", "roster", b"roster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "roster", b"roster"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backings", b"backings", "documents", b"documents", "roster", b"roster"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bundle: _TypeAlias = Bundle  # noqa: Y015
+
+@_typing.final
+class Backings(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    BACKINGS_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """Whose bundle it is: every backing names it, as `region` or as `backup`."""
+    @_builtins.property
+    def backings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backing]: ...
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        backings: _abc.Iterable[Global___Backing] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backings", b"backings", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Backings: _TypeAlias = Backings  # noqa: Y015
+
+@_typing.final
+class Backing(_message.Message):
+    """A tenant of `region`: may `backup` take its calls, when they are sent there?"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    BACKUP_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    REFUSED_BY_FIELD_NUMBER: _builtins.int
+    ARTICLE_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    backup: _builtins.str
+    tenant: _builtins.str
+    refused_by: _builtins.str
+    """The rule that forbids it, and where that stands. Empty: its documents are in the backup's bundle."""
+    article: _builtins.str
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The numbers that its agents answer."""
+
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        backup: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        numbers: _abc.Iterable[_builtins.str] | None = ...,
+        refused_by: _builtins.str = ...,
+        article: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["article", b"article", "backup", b"backup", "numbers", b"numbers", "refused_by", b"refused_by", "region", b"region", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Backing: _TypeAlias = Backing  # noqa: Y015
 
 @_typing.final
 class Roster(_message.Message):

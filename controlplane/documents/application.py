@@ -140,6 +140,7 @@ class Documents:
                 findings += self._judge(plan.after, tenant)
             except UnknownPackError as error:
                 problems.append(_of_tenant(plan, tenant, str(error)))
+        findings += self._bundles.backing.findings(plan.after, plan.touched_regions)
         if problems or any(finding.is_error for finding in findings):
             raise _refused(problems, [finding for finding in findings if finding.is_error])
         return plan, findings

@@ -3,7 +3,7 @@
 Names of earlier revisions stay known: a node may still run an older bundle, and its rollups must not be refused.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 import apsw
 
@@ -11,7 +11,8 @@ from contract.documents import AgentDocument, AgentSpec, FlowDocument, PolicyDoc
 from contract.documents_shape import CheckedDocument
 from controlplane.bundles.outbox import all_versions
 from controlplane.database import HubDatabase
-from controlplane.documents.estate import regions_in, regions_of, tenants_of
+from controlplane.documents.backing import PackBacking
+from controlplane.documents.estate import regions_in
 from controlplane.documents.store import as_entry, load_estate, revisions_after
 
 
@@ -21,6 +22,7 @@ class Catalogue:
 
     def __init__(self, database: HubDatabase) -> None:
         self._database = database
+        self._backing = PackBacking.of_release()
         self._seen_row = 0
         self._names = _Names()
         self._regions_of: dict[str, tuple[str, ...]] = {}
@@ -38,7 +40,7 @@ class Catalogue:
         return self._regions
 
     def regions_of(self, tenant: str) -> tuple[str, ...]:
-        """The regions that serve a tenant; empty for one that is not known."""
+        """The regions that serve a tenant, backups too; empty for one that is not known."""
         return self._regions_of.get(tenant, ())
 
     def tenants_in(self, region: str) -> tuple[str, ...]:
@@ -75,7 +77,8 @@ class Catalogue:
 
     def _read(self, connection: apsw.Connection) -> None:
         estate, _ = load_estate(connection)
-        self._regions_of = {tenant: regions_of(estate, tenant) for tenant in tenants_of(estate)}
+        self._regions_of = self._backing.served(estate)
+        self._names.add_served(self._regions_of)
         self._regions = tuple(regions_in(estate))
         self._bundles = all_versions(connection)
         for row_id, stored in revisions_after(connection, self._seen_row):
@@ -95,6 +98,12 @@ class _Names:
         self.reasons: dict[str, set[str]] = {}
         # By kind and name; the tenant whose document changed last comes last.
         self.owners: dict[tuple[str, str], dict[str, None]] = {}
+
+    def add_served(self, regions_of: Mapping[str, Iterable[str]]) -> None:
+        """A backup that takes a tenant's calls tells of them; no document of the tenant names it."""
+        for tenant, regions in regions_of.items():
+            for region in regions:
+                self.tenants.setdefault(region, set()).add(tenant)
 
     def add(self, tenant: str, checked: CheckedDocument) -> None:
         owners = self.owners.setdefault((checked.document.kind, checked.document.metadata.name), {})

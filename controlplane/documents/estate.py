@@ -23,12 +23,19 @@ class Plan:
     @property
     def touched_tenants(self) -> frozenset[str]:
         """Tenants whose documents or regions change."""
-        changed = [change.key for change in self.changes if change.kind is not ChangeKind.UNCHANGED]
-        regions = {key.name for key in changed if key.kind == REGION}
-        tenants = {key.tenant for key in changed if key.kind != REGION}
+        tenants = {key.tenant for key in self._changed() if key.kind != REGION}
+        regions = self.touched_regions
         return frozenset(
             tenants | {tenant for tenant in tenants_of(self.after) if regions & set(regions_of(self.after, tenant))}
         )
+
+    @property
+    def touched_regions(self) -> frozenset[str]:
+        """Regions whose own documents change."""
+        return frozenset(key.name for key in self._changed() if key.kind == REGION)
+
+    def _changed(self) -> list[DocumentKey]:
+        return [change.key for change in self.changes if change.kind is not ChangeKind.UNCHANGED]
 
 
 def make_plan(
@@ -149,9 +156,11 @@ def _region_problems(estate: Estate, region: str) -> list[DocumentProblem]:
         return estate[DocumentKey(kind=REGION, tenant="", name=region)].problems()
     document, spec = found
     problems = time_zone_problems(document.source, spec.timezone)
-    if spec.backup is not None and region_spec(estate, spec.backup) is None:
+    if spec.backup is not None and (spec.backup == region or region_spec(estate, spec.backup) is None):
         known = [name for name in regions_in(estate) if name != region]
-        message = f"{spec.backup!r} is not a region; one of {', '.join(known)}" if known else "there is no other region"
+        message = (
+            f"{spec.backup!r} is no other region; one of {', '.join(known)}" if known else "there is no other region"
+        )
         problems.append(document.source.problem(("spec", "backup"), message, suggestion(spec.backup, known)))
     return problems
 

@@ -50,7 +50,7 @@ def pack_judge() -> Judge:
 
 def facts_of(estate: Estate, tenant: str, governance: GovernancePart) -> GovernanceFacts:
     """What the linter must know of a tenant."""
-    regions = [facts for name in governance.regions if (facts := _region_facts(estate, name)) is not None]
+    regions = [facts for name in governance.regions if (facts := region_facts(estate, name)) is not None]
     own = {region.name for region in regions}
     backups = [region.backup for region in regions if region.backup is not None and region.backup not in own]
     hours = governance.outbound.hours if governance.outbound is not None else None
@@ -58,7 +58,7 @@ def facts_of(estate: Estate, tenant: str, governance: GovernancePart) -> Governa
         tenant=tenant,
         jurisdictions=tuple(governance.jurisdictions),
         regions=tuple(regions),
-        backups=tuple(facts for name in backups if (facts := _region_facts(estate, name)) is not None),
+        backups=tuple(facts for name in backups if (facts := region_facts(estate, name)) is not None),
         data_classes=frozenset(governance.data_classes),
         recording_consent=governance.recording.consent if governance.recording is not None else None,
         makes_calls=governance.outbound is not None,
@@ -72,7 +72,8 @@ def facts_of(estate: Estate, tenant: str, governance: GovernancePart) -> Governa
     )
 
 
-def _region_facts(estate: Estate, name: str) -> RegionFacts | None:
+def region_facts(estate: Estate, name: str) -> RegionFacts | None:
+    """What the linter must know of a region; None where it has no document that holds."""
     found = region_spec(estate, name)
     if found is None:
         return None

@@ -8,7 +8,7 @@ from controlplane.jurisdictions.rules import Hours
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionFacts:
-    """A region that serves the tenant. `country` is ISO 3166 alpha-2, `backup` the region that holds its replicas."""
+    """A region that serves the tenant. `country` is ISO 3166 alpha-2, `backup` the region that may take its calls."""
 
     name: str
     country: str

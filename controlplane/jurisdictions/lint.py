@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from controlplane.jurisdictions.errors import UnknownPackError
-from controlplane.jurisdictions.facts import GovernanceFacts, RegionFacts
+from controlplane.jurisdictions.facts import GovernanceFacts
+from controlplane.jurisdictions.pairs import may_back
 from controlplane.jurisdictions.rules import (
     OUTBOUND_CONSENT,
     RECORDING_CONSENT,
@@ -208,25 +209,12 @@ def _region_pair(rule: Rule, facts: GovernanceFacts, book: _Book) -> Iterator[_P
         backup = facts.region(region.backup) if region.backup is not None else None
         # A pack protects what is gathered where it holds, and all of a tenant that names it.
         is_under = book.is_strictest or pack.name in (*facts.jurisdictions, *region.jurisdictions)
-        if backup is not None and is_under and not _may_back(str(rule.value), region, backup, pack):
+        if backup is not None and is_under and not may_back(rule, region, backup, pack):
             yield _Problem(
                 key=f"{GOVERNANCE}.jurisdictions",
                 message=f"{region.name} ({region.country}) is backed by {backup.name} ({backup.country}), "
                 f"and the pair must be: {rule.value}.",
             )
-
-
-def _may_back(wanted: str, region: RegionFacts, backup: RegionFacts, pack: Pack) -> bool:
-    is_same = region.country == backup.country or {region.country, backup.country} <= pack.countries
-    match wanted:
-        case "any":
-            return True
-        case "adequate":
-            return is_same or backup.country in pack.countries | pack.adequate
-        case "same_jurisdiction":
-            return is_same
-        case _:
-            return False
 
 
 def _confined_to(rule: Rule, facts: GovernanceFacts, _book: _Book) -> Iterator[_Problem]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contract import uplink_pb2
-from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document, Roster
+from contract.downlink_pb2 import Backings, Bundle, BundleManifest, BundleMessage, Document, Roster
 from contract.names import is_name, is_region
 from edge.sync.errors import RefusedError
 from edge.sync.verification import TrustedKeys, check_content, parsed, unpacked
@@ -20,12 +20,13 @@ TENANT_KINDS = ("Tenant", "Agent", "Flow", "Policy")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedBundle:
     """A bundle that the hub signed for this region. `message` are the bytes as received; `roster` is None where the hub
-    enrols no nodes."""
+    enrols no nodes, `backings` where the region neither backs another nor is backed."""
 
     version: int
     created_at_ms: int
     documents: tuple[Document, ...]
     roster: Roster | None
+    backings: Backings | None
     message: bytes
 
 
@@ -59,11 +60,14 @@ class BundleReader:
         _check_names(bundle.documents)
         if bundle.HasField("roster") and bundle.roster.region != self.region:
             raise RefusedError(uplink_pb2.REFUSAL_WRONG_REGION, "the roster is another region's")
+        if bundle.HasField("backings") and bundle.backings.region != self.region:
+            raise RefusedError(uplink_pb2.REFUSAL_WRONG_REGION, "the backings are another region's")
         return CheckedBundle(
             version=manifest.version,
             created_at_ms=manifest.created_at_ms,
             documents=tuple(bundle.documents),
             roster=bundle.roster if bundle.HasField("roster") else None,
+            backings=bundle.backings if bundle.HasField("backings") else None,
             message=data,
         )
 

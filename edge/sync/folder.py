@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from edge.sync.backing import backing_files
 from edge.sync.bundle import BundleReader, CheckedBundle, file_name
 from edge.sync.cordon import ISOLATED_FILE
 from edge.sync.errors import RefusedError
@@ -159,6 +160,7 @@ class SyncFolder:
     def _files(self, bundle: CheckedBundle) -> Iterator[tuple[str, bytes]]:
         yield MESSAGE_FILE, bundle.message
         yield from roster_files(bundle.roster, self._node)
+        yield from backing_files(bundle.backings)
         for document in bundle.documents:
             yield file_name(document), document.yaml
 

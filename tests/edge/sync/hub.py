@@ -8,7 +8,7 @@ from pathlib import Path
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from contract.downlink_pb2 import Bundle, BundleManifest, BundleMessage, Document, Roster, Signed
+from contract.downlink_pb2 import Backings, Bundle, BundleManifest, BundleMessage, Document, Roster, Signed
 from edge.sync.verification import key_id
 
 REGION = "in-south"
@@ -35,9 +35,10 @@ class SigningHub:
         region: str = REGION,
         content: bytes | None = None,
         roster: Roster | None = None,
+        backings: Backings | None = None,
     ) -> bytes:
         """A bundle's message, of the shop's documents unless told otherwise."""
-        raw = Bundle(documents=documents or shop(), roster=roster).SerializeToString()
+        raw = Bundle(documents=documents or shop(), roster=roster, backings=backings).SerializeToString()
         packed = zstandard.compress(raw) if content is None else content
         manifest = BundleManifest(
             region=region,
