@@ -1,0 +1,133 @@
+"""A drill's report as a page for people: what happened, what it cost, what was promised. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PERCENTILES = ("silence_ms", "extra_response_ms", "rto_ms", "steady_ms", "whole_ms")
+MEANS = {
+    "silence_ms": "silence at the ear around a blow",
+    "extra_response_ms": "first answer after a blow, longer than usual by",
+    "rto_ms": "blow to the first new call answered (RTO)",
+    "steady_ms": "blow to the first new call after which none failed",
+    "whole_ms": "blow to the region being whole again",
+}
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The page."""
+    parts = [
+        _head(report),
+        _verdict(report),
+        _figures(report),
+        _last(report["last"]),
+        _lost(report),
+        _rounds(report["rounds"]),
+        _timeline(report["timeline"]),
+        _method(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    kind = f"{report['kind']} ({report['shape']})" if report["shape"] else report["kind"]
+    return (
+        f"# Drill: {kind} in {report['region']}\n\n"
+        f"{report['what'][0].upper()}{report['what'][1:]}; {report['times']} of {report['asked_for']} rounds, seed"
+        f" {report['seed']}, {report['started_at']} to {report['ended_at']}."
+    )
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    if report["passed"]:
+        return "**Every promise was kept.**"
+    reasons = [*report["missed"], *([f"ended early: {report['ended_because']}"] if report["ended_because"] else [])]
+    return "**Not passed:**\n\n" + "\n".join(f"- {reason}" for reason in reasons)
+
+
+def _figures(report: Mapping[str, Any]) -> str:
+    promise = report["promise"]
+    rows = [
+        [MEANS[name], *(_text(report[name][key]) for key in ("p50", "p95", "max", "count")), _text(promise.get(name))]
+        for name in PERCENTILES
+    ]
+    table = _table(["milliseconds", "P50", "P95", "max", "samples", "promised (P95)"], rows)
+    new, ring = report["new_calls"], report["ring_backs"]
+    codes = ", ".join(f"{code}: {count}" for code, count in new["failed_by_sip_code"].items()) or "none"
+    counts = _table(
+        ["count", "", "promised"],
+        [
+            ["calls placed", _text(report["calls"]), ""],
+            ["calls that a blow fell into", _text(report["calls_struck"]), ""],
+            ["calls lost", _text(report["calls_lost"]), _text(promise["calls_lost"])],
+            ["calls lost that no blow fell into", _text(report["calls_lost_not_struck"]), "0"],
+            ["calls that nobody took", _text(report["calls_unanswered"]), ""],
+            ["committed turns lost (RPO)", _text(report["turns_lost"]), _text(promise["turns_lost"])],
+            ["context kept / lost", f"{report['context']['kept']} / {report['context']['lost']}", ""],
+            ["calls with double speech", _text(report["double_speech"]), "0"],
+            ["lines that callers said again", _text(report["lines_said_again"]), ""],
+            ["callers who rang back / were resumed", f"{ring['made']} / {_text(ring['resumed'])}", ""],
+            ["new calls placed / answered", f"{new['placed']} / {new['answered']}", ""],
+            ["new calls that failed, by SIP status", codes, ""],
+        ],
+    )
+    return f"## Figures\n\n{table}\n\n{counts}"
+
+
+def _last(last: Mapping[str, Any] | None) -> str:
+    if last is None:
+        return "## Last drill\n\nThis is the first one of its kind here."
+    rows = [[name, _text(value["then"]), _text(value["now"])] for name, value in last["figures"].items()]
+    word = "passed" if last["passed"] else "not passed"
+    return (
+        f"## Last drill\n\n{last['started_at']}, {last['times']} rounds, {word}.\n\n{_table(['', 'then', 'now'], rows)}"
+    )
+
+
+def _lost(report: Mapping[str, Any]) -> str:
+    rows = [
+        [one["call"], one["node"], _joined(one["struck_in_rounds"]), f"{one['ending']} ({one['cause']})"]
+        for one in report["evidence"]["lost"]
+    ]
+    return "## What was lost\n\n" + (
+        _table(["call", "node", "rounds", "ended by (cause)"], rows) if rows else "No call."
+    )
+
+
+def _rounds(rounds: Sequence[Mapping[str, Any]]) -> str:
+    cells = [
+        [
+            _text(one["number"]),
+            one["what"],
+            f"{one['moment']['phase']} + {one['moment']['delay_ms']} ms",
+            _joined(each["silence_ms"] for each in one["calls"]),
+            _text(one["rto_ms"]),
+            _text(one["whole_after_ms"]),
+            _text(one["turns_lost"]),
+        ]
+        for one in rounds
+    ]
+    return "## Rounds\n\n" + _table(
+        ["", "what", "moment of the turn", "silence (ms)", "RTO (ms)", "whole (ms)", "turns lost"], cells
+    )
+
+
+def _timeline(events: Sequence[Mapping[str, str]]) -> str:
+    return "## Timeline\n\n" + _table(["at (UTC)", "what"], [[one["at"], one["what"]] for one in events])
+
+
+def _method(report: Mapping[str, Any]) -> str:
+    machine = f"{report['hardware']['cores']} cores, {report['hardware']['cpu']}"
+    return f"## Method\n\n{report['method']}\n\nOn {machine}. Recordings: `{report['evidence']['recordings']}`."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _joined(values: Any) -> str:
+    return ", ".join(_text(value) for value in values) or "-"
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
