@@ -21,6 +21,8 @@ SECRETS = ETC / "secrets"
 RENDERED = ETC / "rendered"
 SYNC = VAR / "sync"
 CURRENT_BUNDLE = SYNC / "current"
+# The agent's, while this node hears no majority of its siblings (edge/sync/isolation.py).
+ISOLATED = SYNC / "isolated"
 MODELS = VAR / "models"
 SLOTS = RUN / "slots"
 # The region's nodes as inference may read them: only call workers may read what the agent keeps.

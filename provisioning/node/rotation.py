@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from provisioning.node.errors import DrainError
-from provisioning.node.machine import CORDON, CURRENT_BUNDLE, SLOTS, Machine
+from provisioning.node.machine import CORDON, CURRENT_BUNDLE, ISOLATED, SLOTS, Machine
 
 LOOK_EVERY_S = 0.25
 # The agent's, in the folder of a bundle whose roster cordons this node.
@@ -51,6 +51,11 @@ class Rotation:
     def is_cordoned_by_hub(self) -> bool:
         """Whether the roster of the running bundle says so."""
         return (self.machine.at(CURRENT_BUNDLE) / CORDONED_BY_HUB).exists()
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether this node hears no majority of its siblings; passes by itself."""
+        return self.machine.at(ISOLATED).exists()
 
     def close(self) -> None:
         """Take no new calls from now on. Raises DrainError."""

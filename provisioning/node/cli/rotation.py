@@ -13,6 +13,7 @@ from provisioning.node.errors import DrainError
 from provisioning.node.inputs import Inputs
 from provisioning.node.machine import Machine
 from provisioning.node.rotation import CordonReason, Rotation
+from provisioning.node.stopping import ADDRESS, Stopping
 
 DRAINED_WITHIN_S = 600.0
 # Shown red from here on: as `borough identity list` does.
@@ -28,16 +29,31 @@ EXPIRES_SOON_DAYS = 21.0
     show_default=True,
     help="Seconds to wait for running calls.",
 )
+@click.option(
+    "--stop",
+    "stops",
+    is_flag=True,
+    help="Give the region's address away; at the end stop all services in order. Calls that still run are ended.",
+)
 @root_option
 @json_option
-def drain(deadline_s: float, root: Path, as_json: bool) -> None:
+def drain(deadline_s: float, stops: bool, root: Path, as_json: bool) -> None:
     """Take no new calls and wait until those that run have ended. Fails if some still run at the deadline."""
-    rotation = Rotation(Machine(root))
+    inputs = Inputs(Machine(root))
+    rotation = Rotation(inputs.machine)
     rotation.close()
     before = rotation.running_calls()
-    left = asyncio.run(rotation.until_empty(deadline_s))
+    if stops:
+        left, stopped = asyncio.run(_drain_and_stop(Stopping(inputs.node()), rotation, deadline_s))
+    else:
+        left, stopped = asyncio.run(rotation.until_empty(deadline_s)), []
+    document = {"cordoned": True, "running_before": before, "running": left}
     if as_json:
-        click.echo(json.dumps({"cordoned": True, "running_before": before, "running": left}))
+        click.echo(json.dumps(document | ({"stopped": stopped} if stops else {})))
+    if stops:
+        if not as_json:
+            click.echo(f"stopped: {before - left} calls ended, {left} were ended; {' '.join(stopped)}")
+        return
     if left:
         raise DrainError(f"{left} calls still run after {deadline_s:.0f} s; the node takes no new ones")
     if not as_json:
@@ -51,11 +67,13 @@ def undrain(root: Path, as_json: bool) -> None:
     """Take new calls again, if `drain` was why not; a node that was not tested stays cordoned."""
     rotation = Rotation(Machine(root))
     changed = rotation.open(CordonReason.DRAINED)
-    reason = rotation.reason()
+    reason, is_isolated = rotation.reason(), rotation.is_isolated
     if as_json:
-        click.echo(json.dumps({"changed": changed, "cordoned": reason is not None}))
+        click.echo(json.dumps({"changed": changed, "cordoned": reason is not None or is_isolated}))
     elif reason is not None:
         click.echo("still cordoned: the self-test has not passed since the node was started")
+    elif is_isolated:
+        click.echo("still cordoned: the node hears no majority of its siblings, and takes calls once it does")
     else:
         click.echo("takes calls" if changed else "takes calls already")
 
@@ -92,7 +110,7 @@ def _status(inputs: Inputs) -> dict[str, object]:
         document |= {
             "region": found.region,
             "hub": found.hub.address,
-            "cordoned": _why(reason, by_hub=rotation.is_cordoned_by_hub),
+            "cordoned": _why(reason, rotation),
             "running_calls": rotation.running_calls(),
             "capacity": found.capacity,
             "bundle": inputs.bundle_version(),
@@ -102,6 +120,14 @@ def _status(inputs: Inputs) -> dict[str, object]:
     return document | {"certificates": days}
 
 
-def _why(reason: CordonReason | None, *, by_hub: bool) -> str:
+def _why(reason: CordonReason | None, rotation: Rotation) -> str:
     """Empty: it takes calls."""
-    return " ".join([*([str(reason)] if reason is not None else []), *(["by-hub"] if by_hub else [])])
+    whys = {str(reason): reason is not None, "by-hub": rotation.is_cordoned_by_hub, "isolated": rotation.is_isolated}
+    return " ".join(why for why, is_so in whys.items() if is_so)
+
+
+async def _drain_and_stop(stopping: Stopping, rotation: Rotation, deadline_s: float) -> tuple[int, list[str]]:
+    """How many calls still ran, and what was stopped."""
+    first = [ADDRESS] if await stopping.give_address_away() else []
+    left = await rotation.until_empty(deadline_s)
+    return left, [*first, *await stopping.stop()]

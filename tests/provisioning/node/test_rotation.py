@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from edge.call.slots import SlotLedger
 from edge.sync.cordon import Cordon
 from provisioning.node.cli import node
-from provisioning.node.machine import CORDON, CURRENT_BUNDLE, SLOTS, Machine
+from provisioning.node.machine import CORDON, CURRENT_BUNDLE, ISOLATED, SLOTS, Machine
 from provisioning.node.rotation import CordonReason, Rotation
 from tests.provisioning.node.conftest import ADDRESSES, Enrolled
 
@@ -61,6 +61,42 @@ def test_drain_says_what_is_left_at_the_deadline(machine: Machine) -> None:
     assert result.exit_code != 0
     assert "2 calls still run" in str(result.exception)
     assert Rotation(machine).reason() is CordonReason.DRAINED
+
+
+def test_a_node_is_stopped_in_order(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address goes first, calls before what they need, records before NATS; a call that lasts is ended."""
+    log, program = tmp_path / "log", tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    # All run but the arbiter; what was stopped runs no more.
+    program.write_text(
+        "#!/bin/sh\nfor unit; do :; done\n"
+        f'case "$1 $unit" in *arbiter) exit 3 ;; stop*) echo "$unit" >> {log} ;;'
+        f' is-active*) ! grep -qx "$unit" {log} 2>/dev/null || exit 3 ;; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    with _slots(machine).take():
+        result = _run(machine, "drain", "--deadline", "0.3", "--stop", "--json")
+    document = json.loads(result.output)
+    assert (document["running"], result.exit_code) == (1, 0)
+    stopped = log.read_text().split()
+    assert sorted(document["stopped"]) == sorted(stopped)
+    workers = {"borough-calls@1", "borough-calls@2"}
+    assert stopped[0] == "keepalived"
+    assert set(stopped[4:6]) == workers
+    assert stopped[6:] == [
+        *("kamailio", "borough-asterisk", "borough-litestream", "borough-agent", "borough-inference"),
+        *("borough-nats", "borough.target"),
+    ]
+    assert Rotation(machine).reason() is CordonReason.DRAINED
+
+
+def test_an_isolated_node_says_so(machine: Machine) -> None:
+    """Nobody undrains it: it takes calls again by itself."""
+    machine.at(ISOLATED).parent.mkdir(parents=True, exist_ok=True)
+    machine.at(ISOLATED).touch()
+    assert json.loads(_run(machine, "status", "--json").output)["cordoned"] == "isolated"
+    assert "hears no majority" in _run(machine, "undrain").output
 
 
 def test_looking_at_slots_takes_none(machine: Machine) -> None:
