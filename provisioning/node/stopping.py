@@ -18,8 +18,9 @@ from provisioning.node.places import Service
 from provisioning.node.reloading import is_active, systemctl
 
 ADDRESS = "keepalived"
-# It would render and reload while services end.
+# They would render, reload and start services while those end.
 _WATCHES = ("borough-roster.path", "borough-roster.timer", "borough-renew.timer")
+_SELF_TEST = "borough-selftest"
 _TARGET = "borough.target"
 
 
@@ -36,6 +37,8 @@ class Stopping:
     async def stop(self) -> list[str]:
         """Stop what runs, in order; the units. Raises RenderError."""
         stopped = [unit for unit in (ADDRESS, *_WATCHES) if await _stop(unit)]
+        # Also one that waits for its next try: it wants the workers.
+        await systemctl("stop", _SELF_TEST)
         # Together: each ends the calls that it still has, which takes its time.
         workers = [f"{Service.CALLS}@{index}" for index in range(1, self.node.workers + 1)]
         ended = await asyncio.gather(*(_stop(worker) for worker in workers))

@@ -162,6 +162,16 @@ def test_asterisk_sees_its_image_and_cannot_change_it(machine: Machine) -> None:
     assert mounts["/srv/rendered"].startswith("ro")
 
 
+def test_a_certificate_that_is_missing_keeps_no_unit_down(machine: Machine) -> None:
+    """Where LoadCredential= finds no file, SetCredential= has the word that services know; without it the unit fails."""
+    missing, word = "--property=LoadCredential=x:/etc/borough/identity/none/key.pem", "--property=SetCredential=x:none"
+    run = ("systemd-run", "--wait", "--pipe", "--quiet", missing)
+    script = ("sh", "-c", "cat $CREDENTIALS_DIRECTORY/x")
+    assert machine.run(*run, word, *script) == "none"
+    with pytest.raises(MachineCommandError):
+        machine.run(*run, *script)
+
+
 def test_nats_reads_its_settings_again_without_a_restart(machine: Machine) -> None:
     """A reload changes when the configuration was loaded, and not the process."""
     loaded = (
