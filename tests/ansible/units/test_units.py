@@ -163,11 +163,11 @@ def test_asterisk_sees_its_image_and_cannot_change_it(machine: Machine) -> None:
 
 
 def test_a_certificate_that_is_missing_keeps_no_unit_down(machine: Machine) -> None:
-    """Where LoadCredential= finds no file, SetCredential= has the word that services know; without it the unit fails."""
+    """Where LoadCredential= finds no file, SetCredential= has a word for services; without it the unit fails."""
     missing, word = "--property=LoadCredential=x:/etc/borough/identity/none/key.pem", "--property=SetCredential=x:none"
     run = ("systemd-run", "--wait", "--pipe", "--quiet", missing)
     script = ("sh", "-c", "cat $CREDENTIALS_DIRECTORY/x")
-    assert machine.run(*run, word, *script) == "none"
+    assert machine.run(*run, word, *script).strip() == "none"
     with pytest.raises(MachineCommandError):
         machine.run(*run, *script)
 
