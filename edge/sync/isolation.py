@@ -21,6 +21,8 @@ LOOK_EVERY_S = 0.5
 FIRST_AFTER_S = 30.0
 # After this loop itself was late the own server's answer is read first; those of the others are in by the next look.
 LOST_LOOKS = 2
+# A loop that is this late between two looks has enough to do: what it did not hear proves nothing.
+LATE_S = 3 * LOOK_EVERY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Isolation:
     rejoined_after_s: float
     is_isolated: bool
     _began: float | None = None
+    _looked: float = 0.0
     _had_majority: bool = False
     _lost_looks: int = 0
     _whole_since: float | None = None
@@ -55,8 +58,9 @@ class Isolation:
     def judge(self, now: float) -> bool:
         """Whether this node is isolated, by what was heard until now; asked every `LOOK_EVERY_S`."""
         self._began = now if self._began is None else self._began
+        is_late, self._looked = now - self._looked > LATE_S, now
         words = self._fresh(now)
-        if not any(word.name == self.own for word in words):
+        if is_late or not any(word.name == self.own for word in words):
             self._lost_looks, self._whole_since = 0, None
             return self.is_isolated
         has_majority = self._is_majority(words)
