@@ -3,7 +3,10 @@
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +20,19 @@ from bench.cli.bench import JUDGE_MODELS
 from bench.cli.options import counting, json_option, state_option
 from bench.drills.abort import ask_to_abort
 from bench.drills.calls import make_plans
-from bench.drills.drill import DrillRun, Progress, run_drill
+from bench.drills.drill import Progress, run_drill
 from bench.drills.findings import Ears, find
 from bench.drills.history import keep, new_folder, reports
-from bench.drills.kinds import SPECS, DrillKind
+from bench.drills.inventory import read_inventory
+from bench.drills.kinds import SPECS, DrillKind, PartitionShape
 from bench.drills.local_region import local_region
+from bench.drills.machines_region import MachinesRegion
+from bench.drills.power import power_of
 from bench.drills.region import DrillRegion
 from bench.drills.report import calls_document, document
 from bench.drills.rounds import DrillPlan
 from bench.judge import Judge, WhisperListener
 from bench.run import TRUNK_HZ
-from bench.target import Target
 from provisioning.local.layout import EXAMPLE_TENANTS, StateLayout
 
 # What `--json` prints first; the whole report is in the folder it names.
@@ -45,7 +50,12 @@ def drill() -> None:
 
 @drill.command()
 @click.argument("kind", type=click.Choice([kind.value for kind in DrillKind]))
-@click.option("--region", "region_name", help="default: the first one that runs here")
+@click.option("--region", "region_name", help="default: the only one there is")
+@click.option(
+    "--inventory", type=click.Path(path_type=Path, exists=True), help="of real machines; default: `borough up`"
+)
+@click.option("--tenants", type=click.Path(path_type=Path, exists=True), default=EXAMPLE_TENANTS, help="whose numbers")
+@click.option("--shape", type=click.Choice([shape.value for shape in PartitionShape]), help="of a partition")
 @click.option("--times", type=click.IntRange(1, 10_000), default=1, show_default=True, help="rounds")
 @click.option("--at-once", type=click.IntRange(1, 100), default=2, show_default=True, help="calls at the same time")
 @click.option("--seed", default=1, show_default=True, help="decides voices, pauses and moments")
@@ -53,29 +63,74 @@ def drill() -> None:
 @reports_option
 @state_option
 @json_option
-def run(  # noqa: PLR0913, PLR0917 - one parameter an option
-    kind: str,
-    region_name: str | None,
-    times: int,
-    at_once: int,
-    seed: int,
-    is_judged: bool,
-    reports: Path | None,
-    state: Path,
-    as_json: bool,
-) -> None:
+@click.pass_context
+def run(context: click.Context, /, kind: str, as_json: bool, **options: Any) -> None:
     """Take something away, round by round, under calls; exit code 1 when a promise was not kept."""
-    layout = StateLayout(state.resolve())
-    region = local_region(layout, region_name)
-    plan = DrillPlan(kind=DrillKind(kind), spec=SPECS[DrillKind(kind)], times=times, seed=seed, at_once=at_once)
+    order = DrillOrder(kind=DrillKind(kind), **options)
     console = Console(stderr=True, quiet=as_json)
-    report = run_and_keep(region, plan, _place(reports, layout), is_judged=is_judged, console=console)
+    with order.region() as region:
+        report = run_and_keep(region, order.plan, order.directory, is_judged=order.is_judged, console=console)
     if as_json:
         click.echo(json.dumps({name: report[name] for name in HEADLINES} | report))
     else:
         click.echo((Path(report["folder"]) / "report.md").read_text(encoding="utf-8"))
     if not report["passed"]:
-        raise click.exceptions.Exit(1)
+        context.exit(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillOrder:
+    """What the command line asks for."""
+
+    kind: DrillKind
+    region_name: str | None
+    inventory: Path | None
+    tenants: Path
+    shape: str | None
+    times: int
+    at_once: int
+    seed: int
+    is_judged: bool
+    reports: Path | None
+    state: Path
+
+    @property
+    def layout(self) -> StateLayout:
+        return StateLayout(self.state.resolve())
+
+    @property
+    def directory(self) -> Path:
+        """Where its report goes."""
+        return _place(self.reports, self.layout)
+
+    @property
+    def plan(self) -> DrillPlan:
+        is_partition = self.kind is DrillKind.PARTITION
+        if self.shape is not None and not is_partition:
+            raise click.UsageError("--shape goes with partition")
+        return DrillPlan(
+            kind=self.kind,
+            spec=SPECS[self.kind],
+            times=self.times,
+            seed=self.seed,
+            at_once=self.at_once,
+            shape=PartitionShape(self.shape or PartitionShape.ALONE) if is_partition else None,
+        )
+
+    @contextmanager
+    def region(self) -> Iterator[DrillRegion]:
+        """The region, reachable inside the block."""
+        if self.inventory is None:
+            yield local_region(self.layout, self.region_name)
+            return
+        # Short, as names of sockets have to be.
+        with tempfile.TemporaryDirectory(prefix="drill-") as sockets:
+            yield MachinesRegion(
+                inventory=read_inventory(self.inventory, self.region_name, Path(sockets)),
+                power=power_of(self.inventory),
+                layout=self.layout,
+                tenants=self.tenants.resolve(),
+            )
 
 
 @drill.command(name="list")
@@ -118,16 +173,14 @@ def run_and_keep(
             folder.rmdir()
         raise
     with counting(console, "Listening to the recordings") as progress:
-        findings = find(done, _ears(region, done) if is_judged else None, progress)
+        findings = find(done, _ears(region) if is_judged else None, progress)
     return keep(folder, document(done, findings), calls_document(done))
 
 
-def _ears(region: DrillRegion, _: DrillRun) -> Ears:
-    trunk = region.trunk
-    listeners = [WhisperListener(trunk.state.models / name) for name in JUDGE_MODELS]
-    tenants = trunk.tenants if isinstance(trunk, Target) else EXAMPLE_TENANTS
+def _ears(region: DrillRegion) -> Ears:
+    listeners = [WhisperListener(region.trunk.state.models / name) for name in JUDGE_MODELS]
     nobody = np.zeros(0, dtype=np.int16)
-    return Ears(judge=Judge(listeners, tenants, nobody, TRUNK_HZ), listener=listeners[0])
+    return Ears(judge=Judge(listeners, region.tenants, nobody, TRUNK_HZ), listener=listeners[0])
 
 
 def _place(reports: Path | None, layout: StateLayout) -> Path:

@@ -27,7 +27,7 @@ RING_BACK_AFTER_S = 3.0
 # A slot is taken while the phone rings; clocks of machines agree within this.
 CLOCKS_AGREE_S = 1.0
 FOUND_WITHIN_S = 6.0
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,9 @@ class DrillCalls:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FOUND_WITHIN_S
         while loop.time() < deadline:
-            found = [(running, node) for node in self.region.nodes for running in await self._running(node)]
+            nodes = self.region.nodes
+            running_calls = await asyncio.gather(*(self._running(node) for node in nodes))
+            found = [(running, node) for node, calls in zip(nodes, running_calls, strict=True) for running in calls]
             mine = [(running, node) for running, node in found if self._may_be(call, running)]
             if mine:
                 running, node = min(mine, key=lambda pair: _apart_s(call, pair[0]))

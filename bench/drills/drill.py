@@ -17,7 +17,7 @@ from bench.drills.kinds import Promise
 from bench.drills.probe import SipCodes
 from bench.drills.region import DrillRegion
 from bench.drills.rounds import DrillPlan, Round, Rounds
-from bench.errors import RegionMissingError
+from bench.errors import BenchError, RegionMissingError
 from provisioning.asterisk.image import ensure_image
 from provisioning.asterisk.settings import PortRange
 
@@ -119,14 +119,19 @@ async def _go(
         why = ""
         try:
             await rounds.run()
-        except* DrillRefusedError as group:
-            why = str(group.exceptions[0])
+        except* BenchError as group:
+            why = str(_first(group))
         finally:
             calls.end()
         await asyncio.wait({calling}, timeout=LAST_CALL_WITHIN_S)
         for task in (calling, *watching):
             task.cancel()
     return rounds.done, calls.ended, why
+
+
+def _first(group: BaseExceptionGroup[BenchError]) -> BenchError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _carrier(region: DrillRegion, folder: Path) -> Carrier:

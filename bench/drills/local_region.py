@@ -51,6 +51,10 @@ class LocalRegion:
         return self.targets[0]
 
     @property
+    def tenants(self) -> Path:
+        return self.targets[0].tenants
+
+    @property
     def doors(self) -> Sequence[tuple[str, int]]:
         return [target.sip for target in self.targets if target.sip is not None]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 LONGEST_MARK_BYTES = 200
 ANSWER_WITHIN_S = 3.0
+CORDONS = ("current/cordoned", "isolated")
 
 
 def workers(settings: Path) -> list[dict[str, Any]]:
@@ -46,9 +47,9 @@ def health(settings: Path) -> dict[str, Any]:
     """What keeps the node from serving, and its figures."""
     found = workers(settings)
     troubles = [trouble for worker in found for trouble in _troubles(worker, len(found) - 1)]
-    cordon = found[0]["slots"].get("cordon_file") if found else None
-    if cordon is not None and Path(cordon).exists():
-        troubles.append("it is cordoned")
+    troubles += (
+        [f"it is out of rotation ({path.name})" for path in _cordons(found[0]) if path.exists()] if found else []
+    )
     return {
         "troubles": troubles if found else ["it has no workers"],
         "running_calls": len(calls(settings)) if found else 0,
@@ -86,6 +87,14 @@ def _held(slots: Path) -> list[dict[str, Any]]:
         if status.st_ino in holders and call_id:
             found.append({"call_id": call_id, "worker": holders[status.st_ino], "taken_at": status.st_mtime})
     return found
+
+
+def _cordons(worker: dict[str, Any]) -> list[Path]:
+    """Files that keep a node from taking calls: its own, the hub's, and the one of a node that is cut off."""
+    own = worker["slots"].get("cordon_file")
+    sync = worker.get("sync", {}).get("directory")
+    found = [Path(own)] if own else []
+    return [*found, *(Path(sync) / name for name in CORDONS if sync)]
 
 
 def _troubles(worker: dict[str, Any], siblings: int) -> list[str]:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import aiohttp
+
 from bench.caller import ANSWER_WITHIN_S, LONGEST_ANSWER_S, SURE_IT_ENDED_S, CallLog, CallPlan, CallTrace, Ear, Ending
 from bench.carrier import SILENCE, SILENCE_AHEAD_S, Carrier, ChannelEnded, PartyMedia
 from bench.drills.ear_recording import EarRecording
@@ -70,7 +72,7 @@ class Person:
                 self.answered(self.call)
                 ended = await self._talk(channel, media, log)
                 cause, ending = (ended.cause, Ending.NODE) if ended else (16, Ending.CALLER)
-        except (CarrierError, TimeoutError, ConnectionError) as error:
+        except (CarrierError, TimeoutError, aiohttp.ClientError, ConnectionError) as error:
             log.problems.append(f"{type(error).__name__}: {error}")
         finally:
             self.live.enter(self.call, TurnPhase.OVER)

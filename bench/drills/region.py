@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from bench.drills.kinds import DrillKind, PartitionShape
@@ -108,6 +109,10 @@ class DrillRegion(WatchedRegion, StruckRegion, Protocol):
     @property
     def doors(self) -> Sequence[tuple[str, int]]:
         """Where its calls are taken; a carrier tries them in this order."""
+
+    @property
+    def tenants(self) -> Path:
+        """The documents of those whom it answers for."""
 
     @property
     def kinds(self) -> frozenset[DrillKind]:
