@@ -95,6 +95,10 @@ class TransferOutcome(StrEnum):
 class CallControl(Protocol):
     """Control of one call's channels."""
 
+    @property
+    def was_lost(self) -> bool:
+        """Whether the caller's leg is gone although nobody hung up: what carried it failed."""
+
     async def hang_up(self, cause: HangupCause) -> None:
         """End the caller's leg; does nothing when it is already gone."""
 

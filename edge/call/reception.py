@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 import structlog
 from prometheus_client.samples import Sample
 
+from contract.errors import BoroughError
 from edge.call.errors import NoCapacityError, NodeCordonedError, UnknownNumberError
 from edge.call.history import CallFacts, CallHistory
+from edge.call.hold import play_ringing
 from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
 from edge.call.observer import CallObserver, NobodyWatches
 from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
 from edge.call.preparation import Preparer
 from edge.call.resumption import Resumption, RingBack
-from edge.call.ring_back import Claimed, NoRingBacks, RingBacks, Wanted
+from edge.call.ring_back import Claimed, NoRingBacks, RingBacks, Unclaimed, Wanted
 from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.call.saved_call import NoSessions, SavedCall, Sessions
 from edge.call.session import CallParts, CallSession
@@ -109,7 +111,7 @@ class Reception:
         """Answer and carry a call that has a slot."""
         subject_id = name_subject(call.caller_number, self.subject_key)
         is_known = names_somebody(call.caller_number)
-        claimed = await self._take_up(call.call_id, agent, subject_id) if is_known else None
+        found = await self._take_up(call.call_id, agent, subject_id) if is_known else None
         is_answered = False
         try:
             async with inbound.accept(call) as (leg, control):
@@ -123,6 +125,7 @@ class Reception:
                     control=control,
                     may_ring_back=is_known,
                 )
+                claimed = await self._claim_late(found, leg) if isinstance(found, Unclaimed) else found
                 await self._carry(agent, caller, lifecycle, ring_back=claimed.ring_back if claimed else None)
                 self.metrics.frames_dropped.labels(direction="inbound").inc(leg.dropped_frames)
         except CallerGoneError:
@@ -130,10 +133,10 @@ class Reception:
         except TelephonyError as error:
             log.warning("call_setup_failed", code=error.code, detail=str(error))
             self.metrics.calls_refused.labels(reason="setup_failed").inc()
-        if claimed is not None and not is_answered:
-            await self.ring_backs.give_back(claimed)
+        if isinstance(found, Claimed) and not is_answered:
+            await self.ring_backs.give_back(found)
 
-    async def _take_up(self, call_id: str, served: ServedAgent, subject_id: SubjectId) -> Claimed | None:
+    async def _take_up(self, call_id: str, served: ServedAgent, subject_id: SubjectId) -> Claimed | Unclaimed | None:
         agent = served.conversation.agent
         if agent.policy.ring_back_s == 0:
             return None
@@ -145,6 +148,14 @@ class Reception:
             window_s=agent.policy.ring_back_s,
         )
         return await self.ring_backs.take_up(wanted)
+
+    async def _claim_late(self, unclaimed: Unclaimed, leg: MediaLeg) -> Claimed | None:
+        """Let the caller hear it ring while the region finds a leader."""
+        async with asyncio.TaskGroup() as ringing:
+            tone = ringing.create_task(_ring(leg), name=f"call:{unclaimed.wanted.call_id}:ringing")
+            claimed = await self.ring_backs.claim_late(unclaimed)
+            tone.cancel()
+        return claimed
 
     def admit(self, agent: str) -> AbstractContextManager[object]:  # noqa: ARG002 - tenants will have shares of slots
         """Take a slot for a call from the page (`edge.web.calls.WebCallAcceptor`). Raises NoCapacityError."""
@@ -284,6 +295,12 @@ class Reception:
         self.metrics.calls_refused.labels(reason=reason).inc()
         is_congested = CallAction.REFUSE_CONGESTION in actions
         await inbound.reject(call, HangupCause.NO_CIRCUIT if is_congested else HangupCause.UNALLOCATED_NUMBER)
+
+
+async def _ring(leg: MediaLeg) -> None:
+    """A leg that breaks is found by the call itself."""
+    with contextlib.suppress(BoroughError):
+        await play_ringing(leg)
 
 
 def _reason(error: NoCapacityError) -> str:

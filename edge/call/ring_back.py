@@ -1,14 +1,15 @@
 """Recognises a caller whose call was cut off, on whichever node of the region the caller rings back.
 
 Theory of operation. Before a call is answered the region's bucket is asked for calls of the same number to the same
-tenant. That costs a caller at most `LOOK_WITHIN_S` of ringing, and nothing where NATS is known to be away. One call may
-be gone on with: one that we cut off, or one that stands open and whose worker says nothing. The worker is asked: a
-living one answers at once; the server says at once that there is none; a machine that lost power says nothing, and two
-unanswered pings later the server knows that, too.
+tenant. That costs a caller at most `LOOKS` times `LOOK_WITHIN_S` of ringing, nothing where NATS is known to be away,
+and a few milliseconds on a healthy node. One call may be gone on with: one that we cut off, or one that stands open and
+whose worker says nothing. The worker is asked: a living one answers at once; the server says at once that there is
+none; a machine that lost power says nothing, and two unanswered pings later the server knows that, too.
 
 Then the entry is claimed by compare-and-set: of all who try one gets it, and with the claim the words of the old call
-are gone from the bucket. Only the claim may take longer, while the region elects a leader after the loss of a node: the
-caller hears it ring.
+are gone from the bucket. While the region elects a leader, up to nine seconds after it lost a node, nothing can be
+claimed. A caller who is that fast hears it ring: first because the call is not answered yet, which the front door bears
+for a few seconds, then because we play the tone.
 
 Nothing is resumed where more than one call of the number could be meant: the number is a house's, and what one person
 said is not for another.
@@ -16,13 +17,12 @@ said is not for another.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import nats.errors
 import structlog
-from nats.js.errors import APIError
 
 from contract.subjects import session_owner, session_resumed
 from edge.call.errors import CallStateInvalidError
@@ -37,10 +37,13 @@ from edge.sync.connection import NATS_ERRORS
 log = structlog.get_logger(__name__)
 
 LOOK_WITHIN_S = 0.05
+LOOKS = 3
 # Of a worker, whose loop is late by milliseconds at the rated load. Only who may be ringing back waits for it.
 OWNER_WITHIN_S = 0.3
-# A leader that is gone is missed after 4 to 9 s; a caller rings back later than that, or waits a moment longer.
-CLAIM_WITHIN_S = 3.0
+# Before the answer: the front door gives a node 4 s for all of it (front_door_answer_timeout_ms).
+CLAIM_WITHIN_S = 1.5
+# After it: a leader that is gone is missed after 4 to 9 s.
+LATE_CLAIM_WITHIN_S = 9.0
 CLAIM_ATTEMPT_S = 0.5
 CLAIM_AGAIN_S = 0.1
 GIVE_BACK_WITHIN_S = 1.0
@@ -68,11 +71,24 @@ class Claimed:
     ttl_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unclaimed:
+    """A call to go on with that could not be claimed yet: the region elects a leader."""
+
+    wanted: Wanted
+    stored: StoredSession
+    entry: SessionEntry
+    saved: SavedCall
+
+
 class RingBacks(Protocol):
     """Where calls that were cut off wait for their callers."""
 
-    async def take_up(self, wanted: Wanted) -> Claimed | None:
+    async def take_up(self, wanted: Wanted) -> Claimed | Unclaimed | None:
         """The call that this caller was cut off from, for this call alone to go on with; None for all other calls."""
+
+    async def claim_late(self, unclaimed: Unclaimed) -> Claimed | None:
+        """Wait for the region, for some seconds; None where it does not come back or another call was faster."""
 
     async def give_back(self, claimed: Claimed) -> None:
         """The caller hung up before the answer, and may ring again."""
@@ -81,19 +97,16 @@ class RingBacks(Protocol):
 class NoRingBacks:
     """A node on its own: nobody is recognised."""
 
-    async def take_up(self, wanted: Wanted) -> Claimed | None:  # noqa: ARG002
+    async def take_up(self, wanted: Wanted) -> Claimed | Unclaimed | None:  # noqa: ARG002
         """Nothing was cut off."""
+        return None
+
+    async def claim_late(self, unclaimed: Unclaimed) -> Claimed | None:  # noqa: ARG002
+        """Never reached."""
         return None
 
     async def give_back(self, claimed: Claimed) -> None:
         """Never reached."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    stored: StoredSession
-    entry: SessionEntry
-    saved: SavedCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,29 +117,45 @@ class RegionRingBacks:
     seal: SessionSeal
     metrics: CallMetrics
 
-    async def take_up(self, wanted: Wanted) -> Claimed | None:
+    async def take_up(self, wanted: Wanted) -> Claimed | Unclaimed | None:
         """See RingBacks. Never raises, and waits no longer than the deadlines above."""
         if not self.store.is_up:
             self._count("away")
             return None
+        return await self._sheltered(self._take_up(wanted))
+
+    async def claim_late(self, unclaimed: Unclaimed) -> Claimed | None:
+        """See RingBacks. Never raises."""
+        result = await self._sheltered(self._claim(unclaimed, LATE_CLAIM_WITHIN_S))
+        if isinstance(result, Unclaimed):
+            self._count("not_claimed")
+            return None
+        return result
+
+    async def _sheltered(self, work: Coroutine[None, None, Claimed | Unclaimed | None]) -> Claimed | Unclaimed | None:
         try:
-            return await self._take_up(wanted)
+            return await work
         except Exception as error:  # noqa: BLE001 - a call is answered whatever is wrong with the region
             log.error("ring_back_broke", kind=type(error).__name__)  # noqa: TRY400 - its text may quote what was said
             self._count("broken")
             return None
 
-    async def _take_up(self, wanted: Wanted) -> Claimed | None:
+    async def _take_up(self, wanted: Wanted) -> Claimed | Unclaimed | None:
         began = time.monotonic()
-        try:
-            found = await self.store.all_of(wanted.tenant, wanted.subject_id, within_s=LOOK_WITHIN_S)
-        except NATS_ERRORS:
-            self._count("late")
-            return None
-        finally:
-            self.metrics.ring_back_look.observe(time.monotonic() - began)
+        found = await self._look(wanted)
+        self.metrics.ring_back_look.observe(time.monotonic() - began)
         candidate = await self._only_one(wanted, found)
-        return None if candidate is None else await self._claim(wanted, candidate)
+        return None if candidate is None else await self._claim(candidate, CLAIM_WITHIN_S)
+
+    async def _look(self, wanted: Wanted) -> Sequence[StoredSession]:
+        """What the region knows of the caller's calls."""
+        for _ in range(LOOKS):
+            try:
+                return await self.store.all_of(wanted.tenant, wanted.subject_id, within_s=LOOK_WITHIN_S)
+            except NATS_ERRORS:
+                continue
+        self._count("late")
+        return ()
 
     async def give_back(self, claimed: Claimed) -> None:
         """See RingBacks. Never raises."""
@@ -137,7 +166,7 @@ class RegionRingBacks:
         except NATS_ERRORS:
             self._count("not_given_back")
 
-    async def _only_one(self, wanted: Wanted, found: Sequence[StoredSession]) -> _Candidate | None:
+    async def _only_one(self, wanted: Wanted, found: Sequence[StoredSession]) -> Unclaimed | None:
         """The one call that may be gone on with."""
         unfinished = [each for stored in found if (each := self._unfinished(wanted, stored)) is not None]
         if not unfinished:
@@ -154,7 +183,7 @@ class RegionRingBacks:
             return None
         return candidate
 
-    def _unfinished(self, wanted: Wanted, stored: StoredSession) -> _Candidate | None:
+    def _unfinished(self, wanted: Wanted, stored: StoredSession) -> Unclaimed | None:
         entry = self.seal.entry_of(stored.place, stored.value)
         if entry is None or entry.status is EntryStatus.RESUMED or _age_s(entry) > wanted.window_s:
             return None
@@ -162,7 +191,7 @@ class RegionRingBacks:
             saved = decode(entry.state.encode())
         except CallStateInvalidError:
             return None
-        return _Candidate(stored=stored, entry=entry, saved=saved)
+        return Unclaimed(wanted=wanted, stored=stored, entry=entry, saved=saved)
 
     async def _owner_answers(self, entry: SessionEntry) -> bool:
         """Whether the worker that has the call lives: then the call runs, or ended as calls end."""
@@ -173,10 +202,10 @@ class RegionRingBacks:
             return False
         return True
 
-    async def _claim(self, wanted: Wanted, candidate: _Candidate) -> Claimed | None:
-        """Make the old call this one's, which one alone can."""
-        stored, until = candidate.stored, time.monotonic() + CLAIM_WITHIN_S
-        mark = self.seal.seal(stored.place, candidate.entry.resumed(wanted.call_id))
+    async def _claim(self, unclaimed: Unclaimed, within_s: float) -> Claimed | Unclaimed | None:
+        """Make the old call this one's, which one alone can; itself where the region takes no writes now."""
+        wanted, stored, until = unclaimed.wanted, unclaimed.stored, time.monotonic() + within_s
+        mark = self.seal.seal(stored.place, unclaimed.entry.resumed(wanted.call_id))
         while (left_s := until - time.monotonic()) > 0:
             try:
                 revision = await self.store.replace(
@@ -184,18 +213,14 @@ class RegionRingBacks:
                 )
                 if revision is None:
                     revision = await self._revision_if_ours(wanted, stored.place, left_s)
-                    if revision is None:
-                        self._count("taken_by_another")
-                        return None
-            except APIError:
-                self._count("refused")
-                return None
             except NATS_ERRORS:
                 await asyncio.sleep(CLAIM_AGAIN_S)
                 continue
-            return await self._claimed(wanted, candidate, revision)
-        self._count("not_claimed")
-        return None
+            if revision is None:
+                self._count("taken_by_another")
+                return None
+            return await self._claimed(unclaimed, revision)
+        return unclaimed
 
     async def _revision_if_ours(self, wanted: Wanted, place: SessionPlace, left_s: float) -> int | None:
         """The answer to an earlier attempt may have been lost. Raises NATS_ERRORS."""
@@ -205,8 +230,8 @@ class RegionRingBacks:
             return None
         return there.revision
 
-    async def _claimed(self, wanted: Wanted, candidate: _Candidate, revision: int) -> Claimed:
-        entry = candidate.entry
+    async def _claimed(self, unclaimed: Unclaimed, revision: int) -> Claimed:
+        entry, wanted = unclaimed.entry, unclaimed.wanted
         self._count("resumed")
         log.info("call_resumed", resumes=entry.call_id, from_node=entry.node, as_call=wanted.call_id)
         try:
@@ -215,9 +240,9 @@ class RegionRingBacks:
             # It looks itself when it starts.
             log.debug("node_not_told", node=entry.node)
         return Claimed(
-            ring_back=RingBack(call_id=entry.call_id, node=entry.node, saved=candidate.saved),
-            place=candidate.stored.place,
-            value=candidate.stored.value,
+            ring_back=RingBack(call_id=entry.call_id, node=entry.node, saved=unclaimed.saved),
+            place=unclaimed.stored.place,
+            value=unclaimed.stored.value,
             revision=revision,
             ttl_s=max(1.0, wanted.window_s - _age_s(entry)),
         )

@@ -402,6 +402,10 @@ class CallSession:
             return
         if self._lifecycle.state is CallState.ENDED:
             return
+        if self._parts.control.was_lost:
+            self._finish(CallOutcome.FAILED, "leg_lost")
+            self._fail()
+            return
         if self._turns.voice.is_speaking and self._lifecycle.state is CallState.TALKING:
             self._outcome = CallOutcome.ABANDONED
         self._advance(CallEvent.CALLER_HUNG_UP)

@@ -337,6 +337,11 @@ class WebRtcCallControl:
         self._transferrer = transferrer
         self._ended = asyncio.Event()
 
+    @property
+    def was_lost(self) -> bool:
+        """Never known: a browser that is closed and one that lost its network look the same."""
+        return False
+
     async def hang_up(self, cause: HangupCause) -> None:
         """Have the peer connection closed; does nothing when it is already gone."""
         self.end(f"we hung up with cause {cause}")

@@ -45,6 +45,8 @@ class ChannelWatch:
         self.changed = changed or asyncio.Event()
         self.is_in_stasis = False
         self.is_gone = False
+        # It went while nobody listened, as all channels do with their Asterisk.
+        self.is_lost = False
         # Q.850, known once it is gone.
         self.cause = 0
 
@@ -176,6 +178,7 @@ class AriListener:
         await self._client.listen_only_to_known_events(self.app)
         for watch in list(self._watches.values()):
             if not await self._client.has_channel(watch.channel_id):
+                watch.is_lost = not watch.is_gone
                 watch.apply(ChannelDestroyed(channel_id=watch.channel_id, cause=0))
         await self._take_missed_calls()
 

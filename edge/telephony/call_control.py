@@ -99,6 +99,11 @@ class AriCallControl:
         self._human = human
         self._transfers = 0
 
+    @property
+    def was_lost(self) -> bool:
+        """Whether Asterisk ended with the caller's leg in it."""
+        return self._caller.is_lost
+
     async def hang_up(self, cause: HangupCause) -> None:
         """End the caller's leg; does nothing when it is already gone."""
         if not self._caller.is_gone:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge.call.region import Region, join, taking_part
-from edge.call.ring_back import Claimed, Wanted
+from edge.call.ring_back import Claimed, Unclaimed, Wanted
 from edge.call.saved_call import SavedCall
 from edge.call.settings import RecordsSection, SessionsSection
 from edge.observability.metrics import CallMetrics
@@ -54,7 +54,9 @@ class Worker:
         assert self.failures("shutdown") == 0
 
     async def rung_by(self, call: Wanted) -> Claimed | None:
-        return await self.region.ring_backs.take_up(call)
+        found = await self.region.ring_backs.take_up(call)
+        assert not isinstance(found, Unclaimed)
+        return found
 
     def failures(self, reason: str) -> int:
         return int(self.metrics.sessions_failed.labels(reason=reason)._value.get())

@@ -119,6 +119,7 @@ class ListControl:
         self.causes: list[HangupCause] = []
         self.transfers: list[str] = []
         self.outcome = TransferOutcome.CONNECTED
+        self.was_lost = False
 
     async def hang_up(self, cause: HangupCause) -> None:
         self.causes.append(cause)

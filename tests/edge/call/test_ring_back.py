@@ -1,14 +1,18 @@
 """A caller who was cut off rings back, on whichever node: one call goes on, with the context of the old one."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nats
 import pytest
 
 from contract.subjects import SESSIONS_BUCKET, key_value_stream
+from edge.call import ring_back
+from edge.call.ring_back import Unclaimed
 from edge.call.saved_call import Phase, SavedAction, SavedCall
+from edge.call.session_entry import SessionPlace
+from edge.call.session_store import SessionStore
 from edge.conversation.dialogue import EndCall
 from edge.records.subjects import SubjectId
 from tests.edge.call.region_nodes import (
@@ -26,6 +30,27 @@ from tests.edge.call.test_resumption import REPLYING
 from tests.edge.replication.conftest import Server, server
 
 __all__ = ["server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderless(SessionStore):
+    """Takes no write until a leader is elected; the first one after it is stored, and its answer lost."""
+
+    elected: asyncio.Event = field(default_factory=asyncio.Event)
+    stored: list[int] = field(default_factory=list)
+
+    async def replace(
+        self, place: SessionPlace, value: bytes, revision: int, *, ttl_s: float, within_s: float = 2.0
+    ) -> int | None:
+        if not self.elected.is_set():
+            await asyncio.sleep(min(within_s, 0.1))
+            raise TimeoutError
+        # Not super(): a class with slots is made twice.
+        result = await SessionStore.replace(self, place, value, revision, ttl_s=ttl_s, within_s=within_s)
+        if not self.stored:
+            self.stored.append(result or 0)
+            raise TimeoutError
+        return result
 
 
 async def test_who_was_cut_off_with_a_node_goes_on_in_one_call_on_another(tmp_path: Path, server: Server) -> None:
@@ -158,6 +183,26 @@ async def test_a_node_that_was_taken_for_lost_tells_no_more_of_a_resumed_call(tm
             await a.told()
             assert a.failures("resumed_elsewhere") == 1
         assert await b.rung_by(wanted("another")) is None
+
+
+async def test_a_caller_who_is_faster_than_the_region_waits_for_it(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it elects a leader it can be read and not written; the claim follows, and is one claim."""
+    monkeypatch.setattr(ring_back, "CLAIM_WITHIN_S", 0.2)
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old"))
+        leaderless = Leaderless(b.region.link)
+        ring_backs = replace(b.region.ring_backs, store=leaderless)
+        found = await ring_backs.take_up(wanted("new"))
+        assert isinstance(found, Unclaimed)
+        assert b.results("resumed") == 0
+        asyncio.get_running_loop().call_later(0.2, leaderless.elected.set)
+        claimed = await ring_backs.claim_late(found)
+        assert claimed is not None
+        assert claimed.ring_back.call_id == "old"
+        assert await ring_backs.take_up(wanted("another")) is None
 
 
 async def test_without_nats_calls_neither_wait_nor_fail(tmp_path: Path, server: Server) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edge.call.resumption import RingBack
 from edge.call.saved_call import SavedAction, SavedCall
-from edge.conversation.dialogue import DialogueState, Pending, PendingKind, RunTool
-from edge.records.model import ResumesRecord
+from edge.conversation.dialogue import CallOutcome, DialogueState, Pending, PendingKind, RunTool
+from edge.records.model import CallRecord, ResumesRecord
 from tests.edge.call.talk import GREETING, SORRY, WELCOME, WITHIN_S, ScriptedConversation, Talk, talking
 from tests.edge.call.test_resumption import ESCALATE, HISTORY, REPLYING, SAVED
 
@@ -59,6 +59,18 @@ async def test_a_transfer_of_the_old_call_begins_again(tmp_path: Path) -> None:
             while not talk.control.transfers:
                 await asyncio.sleep(0.01)
         assert talk.control.transfers == [ESCALATE.destination]
+
+
+async def test_a_call_whose_leg_was_lost_failed(tmp_path: Path) -> None:
+    """Asterisk ended with it: nobody hung up, and the caller may ring back."""
+    async with talking(tmp_path) as talk:
+        await talk.until_said(GREETING)
+        talk.control.was_lost = True
+        talk.control.ended.set()
+        assert await talk.call is CallOutcome.FAILED
+    last = talk.records[-1]
+    assert isinstance(last, CallRecord)
+    assert last.reason == "leg_lost"
 
 
 async def test_where_consent_is_asked_anew_nothing_is_done_before_it(tmp_path: Path) -> None:
