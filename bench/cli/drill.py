@@ -1,7 +1,9 @@
 """`borough drill ...`: takes parts of a region away under calls, and keeps what came of it."""
 
 import asyncio
+import datetime as dt
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,6 +33,7 @@ from bench.drills.power import power_of
 from bench.drills.region import DrillRegion
 from bench.drills.report import calls_document, document
 from bench.drills.rounds import DrillPlan
+from bench.drills.schedule import MONTHLY, UNITS, Schedule, is_possible, next_runs
 from bench.judge import Judge, WhisperListener
 from bench.run import TRUNK_HZ
 from provisioning.local.layout import EXAMPLE_TENANTS, StateLayout
@@ -60,13 +63,17 @@ def drill() -> None:
 @click.option("--at-once", type=click.IntRange(1, 100), default=2, show_default=True, help="calls at the same time")
 @click.option("--seed", default=1, show_default=True, help="decides voices, pauses and moments")
 @click.option("--judge/--no-judge", "is_judged", default=True, help="recognise and judge what the agent said")
+@click.option("--schedule", is_flag=False, flag_value=MONTHLY, help="run it at these times instead; alone: monthly")
 @reports_option
 @state_option
 @json_option
 @click.pass_context
-def run(context: click.Context, /, kind: str, as_json: bool, **options: Any) -> None:
+def run(context: click.Context, /, kind: str, schedule: str | None, as_json: bool, **options: Any) -> None:
     """Take something away, round by round, under calls; exit code 1 when a promise was not kept."""
     order = DrillOrder(kind=DrillKind(kind), **options)
+    if schedule is not None:
+        _schedule(order, schedule, as_json=as_json)
+        return
     console = Console(stderr=True, quiet=as_json)
     with order.region() as region:
         report = run_and_keep(region, order.plan, order.directory, is_judged=order.is_judged, console=console)
@@ -117,6 +124,23 @@ class DrillOrder:
             shape=PartitionShape(self.shape or PartitionShape.ALONE) if is_partition else None,
         )
 
+    def command(self) -> list[str]:
+        """The command line that does the same, from anywhere."""
+        given: dict[str, object] = {
+            "--region": self.region_name,
+            "--inventory": self.inventory.resolve() if self.inventory else None,
+            "--tenants": self.tenants.resolve(),
+            "--shape": self.shape,
+            "--times": self.times,
+            "--at-once": self.at_once,
+            "--seed": self.seed,
+            "--reports": self.directory,
+            "--state": self.state.resolve(),
+        }
+        words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
+        judge = "--judge" if self.is_judged else "--no-judge"
+        return [str(Path(sys.executable).with_name("borough")), "drill", "run", self.kind.value, *words, judge]
+
     @contextmanager
     def region(self) -> Iterator[DrillRegion]:
         """The region, reachable inside the block."""
@@ -138,12 +162,15 @@ class DrillOrder:
 @state_option
 @json_option
 def list_drills(reports: Path | None, state: Path, as_json: bool) -> None:
-    """Show the drills that were run, the newest first."""
-    found = _reports(_place(reports, StateLayout(state.resolve())))
+    """Show the drills that were run, the newest first, and when those of a schedule come next."""
+    found, timers = _reports(_place(reports, StateLayout(state.resolve()))), next_runs()
     if as_json:
-        click.echo(json.dumps(found))
-    else:
-        _print_list(found)
+        click.echo(json.dumps({"drills": found, "next": timers}))
+        return
+    _print_list(found)
+    for timer in timers:
+        at = dt.datetime.fromtimestamp((timer["next_us"] or 0) / 1e6, dt.UTC)
+        click.echo(f"{timer['unit']}: {at:%Y-%m-%d %H:%M} UTC" if timer["next_us"] else f"{timer['unit']}: never")
 
 
 @drill.command()
@@ -175,6 +202,21 @@ def run_and_keep(
     with counting(console, "Listening to the recordings") as progress:
         findings = find(done, _ears(region) if is_judged else None, progress)
     return keep(folder, document(done, findings), calls_document(done))
+
+
+def _schedule(order: DrillOrder, calendar: str, *, as_json: bool) -> None:
+    """Install the units, or show them where systemd does not run this machine or we may not."""
+    with order.region() as region:
+        schedule = Schedule(kind=order.kind, region=region.name, command=order.command(), calendar=calendar)
+    installs = is_possible() and os.geteuid() == 0
+    if installs:
+        schedule.install()
+    if as_json:
+        click.echo(json.dumps({"installed": installs, "units": dict(schedule.files())}))
+        return
+    for name, text in schedule.files().items():
+        click.echo(f"# {UNITS / name}\n{text}")
+    click.echo(f"{schedule.unit}.timer is on." if installs else "Nothing was installed: put these on the machine.")
 
 
 def _ears(region: DrillRegion) -> Ears:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import tomllib
@@ -50,6 +51,8 @@ def health(settings: Path) -> dict[str, Any]:
     troubles += (
         [f"it is out of rotation ({path.name})" for path in _cordons(found[0]) if path.exists()] if found else []
     )
+    if found and not _listens(found[0].get("inference", {}).get("socket")):
+        troubles.append("its inference does not answer")
     return {
         "troubles": troubles if found else ["it has no workers"],
         "running_calls": len(calls(settings)) if found else 0,
@@ -87,6 +90,19 @@ def _held(slots: Path) -> list[dict[str, Any]]:
         if status.st_ino in holders and call_id:
             found.append({"call_id": call_id, "worker": holders[status.st_ino], "taken_at": status.st_mtime})
     return found
+
+
+def _listens(path: str | None) -> bool:
+    """Whether somebody takes connections there; where nothing is configured, nothing is wanted."""
+    if path is None:
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(ANSWER_WITHIN_S)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _cordons(worker: dict[str, Any]) -> list[Path]:
