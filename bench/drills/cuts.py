@@ -57,7 +57,7 @@ def power_off(ends_after_s: float) -> str:
         "        iifname lo accept\n        tcp dport 22 accept\n    }\n}\n"
     )
     return (
-        f"{switch(f'{START_ALL}; {HEAL}', ends_after_s)}\n{NOW}\nnft -f - <<'RULES'\n{silent}RULES\n"
+        f"{switch(f'{HEAL}; {START_ALL}', ends_after_s)}\n{NOW}\nnft -f - <<'RULES'\n{silent}RULES\n"
         "systemctl kill -s KILL 'borough-*.service' kamailio.service || true\n"
         "systemctl stop borough.target kamailio keepalived || true\n"
     )

@@ -40,6 +40,8 @@ class DrillRun:
     rounds: tuple[Round, ...]
     calls: tuple[EndedCall, ...]
     folder: Path
+    # What was done when.
+    log: tuple[tuple[dt.datetime, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -74,9 +76,10 @@ async def run_drill(
         started_at=started_at,
         ended_at=dt.datetime.now(dt.UTC),
         ended_because=why or abort.why,
-        rounds=tuple(rounds),
+        rounds=tuple(rounds.done),
         calls=tuple(calls),
         folder=folder,
+        log=tuple(rounds.log),
     )
 
 
@@ -87,7 +90,7 @@ async def _go(
     folder: Path,
     abort: AbortSwitch,
     progress: Progress,
-) -> tuple[Sequence[Round], Sequence[EndedCall], str]:
+) -> tuple[Rounds, Sequence[EndedCall], str]:
     async with AsyncExitStack() as stack:
         carrier = await stack.enter_async_context(await _carrier(region, folder))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -126,7 +129,7 @@ async def _go(
         await asyncio.wait({calling}, timeout=LAST_CALL_WITHIN_S)
         for task in (calling, *watching):
             task.cancel()
-    return rounds.done, calls.ended, why
+    return rounds, calls.ended, why
 
 
 def _first(group: BaseExceptionGroup[BenchError]) -> BenchError:

@@ -45,7 +45,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 
 def _figures(report: Mapping[str, Any]) -> str:
-    promise = report["promise"]
+    promise = {**report["promise"], "steady_ms": report["promise"]["rto_ms"]}
     rows = [
         [MEANS[name], *(_text(report[name][key]) for key in ("p50", "p95", "max", "count")), _text(promise.get(name))]
         for name in PERCENTILES
@@ -67,6 +67,7 @@ def _figures(report: Mapping[str, Any]) -> str:
             ["lines that callers said again", _text(report["lines_said_again"]), ""],
             ["callers who rang back / were resumed", f"{ring['made']} / {_text(ring['resumed'])}", ""],
             ["new calls placed / answered", f"{new['placed']} / {new['answered']}", ""],
+            ["their wait for the answer, P95 (ms)", _text(new["answered_after_ms"]["p95"]), _text(promise["rto_ms"])],
             ["new calls that failed, by SIP status", codes, ""],
         ],
     )

@@ -12,6 +12,7 @@ from provisioning.machines.errors import MachineUnknownError
 from provisioning.machines.rehearsal import Rehearsal
 
 BOOT_WITHIN_S = 150.0
+OFF_WITHIN_S = 60.0
 
 
 class PowerSwitch(Protocol):
@@ -29,11 +30,11 @@ class InsidePower:
 
     async def cut(self, machine: SshMachine, ends_after_s: float) -> dt.datetime:
         at = dt.datetime.now(dt.UTC)
-        await machine.shell(cuts.power_off(ends_after_s))
+        await machine.shell(cuts.power_off(ends_after_s), within_s=OFF_WITHIN_S)
         return at
 
     async def restore(self, machine: SshMachine) -> None:
-        await machine.shell(cuts.put_back(f"{cuts.START_ALL}; {cuts.HEAL}"), within_s=BOOT_WITHIN_S)
+        await machine.shell(cuts.put_back(f"{cuts.HEAL}; {cuts.START_ALL}"), within_s=BOOT_WITHIN_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,12 +124,16 @@ def _missed_percentiles(promise: Promise, figures: Mapping[str, Any]) -> list[st
         "silence_ms": promise.silence_ms,
         "extra_response_ms": promise.extra_response_ms,
         "rto_ms": promise.rto_ms,
+        "steady_ms": promise.rto_ms,
     }
     missed = [
         f"{name} P95 {figures[name]['p95']}, {limit} promised"
         for name, limit in limits.items()
         if limit is not None and (figures[name]["p95"] is None or figures[name]["p95"] > limit)
     ]
+    answered = figures["new_calls"]["answered_after_ms"]["p95"]
+    if promise.rto_ms is not None and answered is not None and answered > promise.rto_ms:
+        missed.append(f"new calls waited {answered} ms for their answer (P95), {promise.rto_ms} promised")
     without = figures["times"] - figures["rto_ms"]["count"]
     return [*missed, *([f"no new call was answered in {without} round(s)"] if without else [])]
 
@@ -144,15 +148,12 @@ def _missed_ring_backs(ring_backs: Mapping[str, Any], share: float) -> list[str]
 def timeline(run: DrillRun) -> list[dict[str, str]]:
     """What happened when, in order of time."""
     events: list[tuple[dt.datetime, str]] = [(run.started_at, "calls begin")]
+    events += run.log
     for one in run.rounds:
-        name = f"round {one.number + 1}"
-        at = one.struck.at
-        events.append((at, f"{name}: {one.struck.what} ({one.phase}, {one.delay_s:.2f} s into it)"))
+        name, at = f"round {one.number + 1}", one.struck.at
         first = rto_s(one.probes)
         if first is not None:
             events.append((at + dt.timedelta(seconds=first), f"{name}: a new call is answered"))
-        if run.plan.spec.held_s:
-            events.append((one.undone_at, f"{name}: put back"))
         if one.whole_after_s is not None:
             events.append((at + dt.timedelta(seconds=one.whole_after_s), f"{name}: the region is whole"))
     for ended in [*lost_calls(run), *unanswered_calls(run)]:

@@ -52,7 +52,6 @@ class Round:
     delay_s: float
     struck: Struck
     blow_s: float
-    undone_at: dt.datetime
     whole_after_s: float | None
     holder_before: str | None
     holder_after: str | None
@@ -86,6 +85,8 @@ class Rounds:
     abort: AbortSwitch
     progress: Callable[[int, int], None]
     done: list[Round] = field(default_factory=list)
+    # What was done when, also in a round that did not come to its end.
+    log: list[tuple[dt.datetime, str]] = field(default_factory=list)
 
     async def run(self) -> None:
         """Run until all rounds are done, or the switch is thrown, or a guard says no. Raises DrillRefusedError."""
@@ -141,14 +142,15 @@ class Rounds:
                 self._mark(number, [call], asked_s)
                 struck = await self.region.strike(blow)
                 done.set()
+                moment = f"{phase}, {delay_s:.2f} s into it"
+                self.log.append((struck.at, f"round {number + 1}: {struck.what} ({moment})"))
                 offset_s = min(max(0.0, (struck.at - asked_at).total_seconds()), loop.time() - asked_s)
                 hit = self._hit(call, struck)
                 self._mark(number, hit, asked_s + offset_s)
                 await asyncio.sleep(self.plan.spec.held_s)
             finally:
                 # Also when we are cancelled: nothing is left taken away.
-                await asyncio.shield(asyncio.wait_for(self.region.undo(blow), UNDONE_WITHIN_S))
-            undone_at = dt.datetime.now(dt.UTC)
+                await asyncio.shield(asyncio.wait_for(self._undo(number, blow), UNDONE_WITHIN_S))
             whole_after_s = await self._until_whole(asked_s + offset_s)
         lost = await self._lost(before)
         self.done.append(
@@ -159,7 +161,6 @@ class Rounds:
                 delay_s=delay_s,
                 struck=struck,
                 blow_s=asked_s + offset_s,
-                undone_at=undone_at,
                 whole_after_s=whole_after_s,
                 holder_before=holder_before,
                 holder_after=await self.region.address_holder(),
@@ -170,6 +171,11 @@ class Rounds:
             )
         )
         await asyncio.sleep(drawn.uniform(*BETWEEN_ROUNDS_S))
+
+    async def _undo(self, number: int, blow: Blow) -> None:
+        await self.region.undo(blow)
+        if self.plan.spec.held_s:
+            self.log.append((dt.datetime.now(dt.UTC), f"round {number + 1}: put back"))
 
     async def _until_allowed(self) -> None:
         """A region that is about to be whole is given time; one that stays in trouble is left alone."""

@@ -56,7 +56,6 @@ def one_round(*probes: Probe, turns_lost: int = 0) -> Round:
         delay_s=0.2,
         struck=Struck(at=BEGAN, what="worker 7 of a-1", call_ids=("1",)),
         blow_s=10.0,
-        undone_at=BEGAN,
         whole_after_s=4.0,
         holder_before=None,
         holder_after=None,
