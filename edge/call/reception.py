@@ -22,6 +22,7 @@ from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
 from edge.call.observer import CallObserver, NobodyWatches
 from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
 from edge.call.preparation import Preparer
+from edge.call.refusal import LawRefusals, NoLawRefusals
 from edge.call.resumption import Resumption, RingBack
 from edge.call.ring_back import Claimed, NoRingBacks, RingBacks, Unclaimed, Wanted
 from edge.call.roster import Roster, ServedAgent, ServedRoster
@@ -81,6 +82,7 @@ class Reception:
     sessions: Sessions = field(default_factory=NoSessions)
     ring_backs: RingBacks = field(default_factory=NoRingBacks)
     cordon: Cordon = field(default_factory=Cordon)
+    law: LawRefusals = field(default_factory=NoLawRefusals)
     running: dict[str, CallSession] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,7 +98,8 @@ class Reception:
             agent = self.roster.current.by_number(call.called_number)
             slot = self.slots.take(call.call_id)
         except UnknownNumberError:
-            await self._refuse(inbound, call, lifecycle.advance(CallEvent.NUMBER_UNKNOWN), "unknown_number")
+            if not await self.law.tell(inbound, call):
+                await self._refuse(inbound, call, lifecycle.advance(CallEvent.NUMBER_UNKNOWN), "unknown_number")
             return
         except NoCapacityError as error:
             await self._refuse(inbound, call, lifecycle.advance(CallEvent.SLOT_REFUSED), _reason(error))

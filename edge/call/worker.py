@@ -25,6 +25,7 @@ from edge.call.agents import AgentLoader, digest_of, prepare_audio, tenant_folde
 from edge.call.reception import Reception, listings, refused_for_want_of_a_slot
 from edge.call.recorded_states import RecordedStates
 from edge.call.recorder import Recorder
+from edge.call.refusal import BackingRefusals, LawRefusals, NoLawRefusals
 from edge.call.region import Region, end, join, spawn, taking_part
 from edge.call.reload import BundleFollower
 from edge.call.ring_back import NoRingBacks
@@ -102,12 +103,13 @@ async def serve(settings: CallsSettings) -> None:
             shelf=KnowledgeShelf(settings.sync.directory / "knowledge") if settings.sync is not None else None,
         )
         region = await _join_region(settings, store.run, recorder, metrics, tasks, stack)
+        slots = SlotLedger(directory=settings.slots.directory, capacity=settings.slots.capacity)
         reception = Reception(
             roster=await _serve_agents(settings, loader, audio, tasks, stack, metrics),
             transcriber=inference,
             audio=audio,
             vad=SileroModel(_vad_file(settings.models.vad)),
-            slots=SlotLedger(directory=settings.slots.directory, capacity=settings.slots.capacity),
+            slots=slots,
             metrics=metrics,
             keep=recorder.keep,
             subject_key=records.subject_key_file.read_bytes(),
@@ -115,6 +117,7 @@ async def serve(settings: CallsSettings) -> None:
             sessions=region.sessions if region is not None else NoSessions(),
             ring_backs=region.ring_backs if region is not None else NoRingBacks(),
             cordon=Cordon.of(settings.slots.cordon_file, settings.sync.directory if settings.sync else None),
+            law=_law(settings, audio, slots, metrics),
         )
         receptions.append(reception)
         metrics.slots_capacity.set(settings.slots.capacity)
@@ -135,6 +138,12 @@ async def serve(settings: CallsSettings) -> None:
         supervision.stopping(f"drains {len(reception.running)} calls for {settings.worker.drain_s:.0f} s at most")
         log.info("worker_draining", calls=len(reception.running))
         log.info("worker_stopping", calls_ended=await reception.drain(settings.worker.drain_s))
+
+
+def _law(settings: CallsSettings, audio: PreparedAudio, slots: SlotLedger, metrics: CallMetrics) -> LawRefusals:
+    if settings.sync is None:
+        return NoLawRefusals()
+    return BackingRefusals(bundle=settings.sync.directory / "current", audio=audio, slots=slots, metrics=metrics)
 
 
 def _status(receptions: Sequence[Reception]) -> str:
