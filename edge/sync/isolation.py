@@ -94,8 +94,8 @@ def word_of(answer: bytes, region: str) -> ServerWord | None:
     """
     message = json.loads(answer)
     server = message["server"]
-    # Of others only who is joined to the region's system account could be heard; a domain is one region's.
-    if server.get("domain") != region:
+    # The cluster and not the JetStream domain: from the fourth node on servers store nothing and have none.
+    if server.get("cluster") != region:
         return None
     jetstream = message["statsz"].get("jetstream")
     meta: Mapping[str, object] = (jetstream or {}).get("meta") or {}
