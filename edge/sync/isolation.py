@@ -23,6 +23,8 @@ FIRST_AFTER_S = 30.0
 LOST_LOOKS = 2
 # A loop that is this late between two looks has enough to do: what it did not hear proves nothing.
 LATE_S = 3 * LOOK_EVERY_S
+# A server that was started again answers before it has dialled the others.
+SETTLES_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Isolation:
     is_isolated: bool
     _began: float | None = None
     _looked: float = 0.0
+    _own_since: float | None = None
     _had_majority: bool = False
     _lost_looks: int = 0
     _whole_since: float | None = None
@@ -60,7 +63,11 @@ class Isolation:
         self._began = now if self._began is None else self._began
         is_late, self._looked = now - self._looked > LATE_S, now
         words = self._fresh(now)
-        if is_late or not any(word.name == self.own for word in words):
+        if not any(word.name == self.own for word in words):
+            self._own_since = None
+        elif self._own_since is None:
+            self._own_since = now
+        if is_late or self._own_since is None:
             self._lost_looks, self._whole_since = 0, None
             return self.is_isolated
         has_majority = self._is_majority(words)
@@ -71,7 +78,7 @@ class Isolation:
         if self.is_isolated:
             self.is_isolated = self._whole_since is None or now - self._whole_since < self.rejoined_after_s
         elif self._had_majority or now - self._began >= FIRST_AFTER_S:
-            self.is_isolated = self._lost_looks >= LOST_LOOKS
+            self.is_isolated = self._lost_looks >= LOST_LOOKS and now - self._own_since >= SETTLES_S
         return self.is_isolated
 
     def heard(self, now: float) -> int:

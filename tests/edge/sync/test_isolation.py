@@ -18,7 +18,7 @@ from edge.sync.alarms import Alarms
 from edge.sync.connection import NatsLink
 from edge.sync.cordon import Cordon
 from edge.sync.folder import SyncFolder
-from edge.sync.isolation import FIRST_AFTER_S, LOOK_EVERY_S, Isolation, ServerWord, word_of
+from edge.sync.isolation import FIRST_AFTER_S, LOOK_EVERY_S, SETTLES_S, Isolation, ServerWord, word_of
 from edge.sync.lock import RegionLock
 from edge.sync.node_parts import isolation_watch
 from edge.sync.settings import HubSection, SyncSettings
@@ -97,6 +97,18 @@ def test_a_late_event_loop_isolates_nobody() -> None:
     for _ in range(10):
         clock.now += 1.5
         assert clock.play(LOOK_EVERY_S, [A]) is None
+
+
+def test_a_server_that_is_started_again_has_time_to_meet_the_others() -> None:
+    clock = Clock()
+    clock.play(10, [A, B, C])
+    assert clock.play(4, [B, C]) is None
+    assert clock.play(SETTLES_S - 0.5, [A]) is None
+    assert clock.play(10, [A, B, C]) is None
+    assert clock.play(4, [B, C]) is None
+    changed = clock.play(10, [A])
+    assert changed is not None
+    assert SETTLES_S <= changed <= SETTLES_S + 1
 
 
 def test_it_comes_back_with_a_majority_and_a_leader_that_last() -> None:
