@@ -25,6 +25,7 @@ LAST_CALL_WITHIN_S = 200.0
 # Calls go on before the first blow and after the last, to be compared with.
 SETTLE_S = 5.0
 RECORDINGS = "recordings"
+WAKE_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class DrillRun:
     folder: Path
     # What was done when.
     log: tuple[tuple[dt.datetime, str], ...] = ()
+    # How late the measuring process itself was woken up, in seconds: what it measured is no better than that.
+    late_s: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -67,8 +70,12 @@ async def run_drill(
         raise DrillRefusedError("; ".join(refused))
     started_at = dt.datetime.now(dt.UTC)
     abort = AbortSwitch(folder.parent)
+    late_s: list[float] = []
     with abort.on_signals():
-        rounds, calls, why = await _go(region, plan, plans, folder, abort, progress)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_watch_ourselves(late_s), name="drill:late")
+            rounds, calls, why = await _go(region, plan, plans, folder, abort, progress)
+            watching.cancel()
     return DrillRun(
         plan=plan,
         region=region.name,
@@ -80,7 +87,16 @@ async def run_drill(
         calls=tuple(calls),
         folder=folder,
         log=tuple(rounds.log),
+        late_s=tuple(late_s),
     )
+
+
+async def _watch_ourselves(late_s: list[float]) -> None:
+    clock = asyncio.get_running_loop().time
+    while True:
+        due_s = clock() + WAKE_EVERY_S
+        await asyncio.sleep(WAKE_EVERY_S)
+        late_s.append(clock() - due_s)
 
 
 async def _go(

@@ -154,8 +154,15 @@ class LocalRegion:
         disk = os.statvfs(ballast.parent)
         size = disk.f_bavail * disk.f_frsize - LEFT_BYTES
         # It goes away even if we do not come back.
-        remove = ["sh", "-c", 'sleep "$1"; rm -f "$2"', "drill", str(blow.ends_after_s), str(ballast)]
-        subprocess.Popen(remove, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        later = [
+            "sh",
+            "-c",
+            '(sleep "$1"; rm -f "$2") >/dev/null 2>&1 &',
+            "drill",
+            str(blow.ends_after_s),
+            str(ballast),
+        ]
+        subprocess.run(later, start_new_session=True, check=True)
         at = dt.datetime.now(dt.UTC)
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, size))

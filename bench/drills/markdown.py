@@ -117,8 +117,12 @@ def _timeline(events: Sequence[Mapping[str, str]]) -> str:
 
 
 def _method(report: Mapping[str, Any]) -> str:
+    evidence, late = report["evidence"], report["evidence"]["measured_late_ms"]
     machine = f"{report['hardware']['cores']} cores, {report['hardware']['cpu']}"
-    return f"## Method\n\n{report['method']}\n\nOn {machine}. Recordings: `{report['evidence']['recordings']}`."
+    return (
+        f"## Method\n\n{report['method']}\n\nOn {machine}; the measuring process itself was late by"
+        f" {_text(late['p95'])} ms (P95), at most {_text(late['max'])} ms. Recordings: `{evidence['recordings']}`."
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

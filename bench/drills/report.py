@@ -201,6 +201,7 @@ def _evidence(run: DrillRun, findings: Findings) -> dict[str, Any]:
         "recordings": str(run.folder / RECORDINGS),
         "unheard_recordings": list(findings.unheard),
         "double_speech": list(findings.double_speech),
+        "measured_late_ms": _percentiles(run.late_s),
         "usual_response_ms": _ms(findings.usual_response_s),
         "lost": [
             {
