@@ -3,7 +3,8 @@
 DrillError
 ├── DrillRefusedError      a guard said no: nothing was touched
 ├── DrillImpossibleError   this kind cannot be run in this region
-├── DrillHandError         something could not be done to a node, or not be put back
+├── DrillHandError         something could not be done to a node, or it did not answer
+├── DrillUndoError         something that was taken away could not be put back
 └── DrillReportError       a kept report cannot be read
 """
 
@@ -32,7 +33,13 @@ class DrillImpossibleError(DrillError):
 class DrillHandError(DrillError):
     code = "drill.hand"
     blame = Blame.REMOTE
-    hint = "What was done ends by itself within minutes (docs/drills.md); look at the node before the next drill."
+    hint = "Whatever had been done was put back; see whether the machine that the message names can be reached."
+
+
+class DrillUndoError(DrillError):
+    code = "drill.not_put_back"
+    blame = Blame.REMOTE
+    hint = "It ends by itself within minutes (docs/drills.md, Guards); look at the machine before the next drill."
 
 
 class DrillReportError(DrillError):

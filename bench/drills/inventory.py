@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.drills.errors import DrillImpossibleError
 from bench.drills.ssh import SshMachine
 
-ANSIBLE_WITHIN_S = 60.0
+ANSIBLE_WITHIN_S = 120.0
 SIP_PORT = 5060
 
 
@@ -98,6 +98,8 @@ def _listed(path: Path) -> Mapping[str, Any]:
         listed: Mapping[str, Any] = json.loads(done.stdout)
     except FileNotFoundError:
         raise DrillImpossibleError(f"there is no {command[0]}", hint="`make setup` installs it.") from None
+    except subprocess.TimeoutExpired:
+        raise DrillImpossibleError(f"{path}: ansible-inventory did not end in {ANSIBLE_WITHIN_S:.0f} s") from None
     except subprocess.CalledProcessError as error:
         raise DrillImpossibleError(f"{path} cannot be read: {error.stderr.strip()[-500:]}") from error
     return listed

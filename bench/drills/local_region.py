@@ -133,21 +133,17 @@ class LocalRegion:
         )
 
     def _kill(self, blow: Blow, names: Sequence[str]) -> Struck:
-        """All calls of the node are concerned."""
-        call_ids = tuple(call["call_id"] for call in on_node.calls(self._settings(blow.node)))
         at = dt.datetime.now(dt.UTC)
         for service in self._of(blow.node):
             if service.name in names and service.pid is not None:
                 os.kill(service.pid, signal.SIGKILL)
-        return Struck(at=at, what=f"{', '.join(names)} of {blow.node}", call_ids=call_ids)
+        return Struck(at=at, what=f"{', '.join(names)} of {blow.node}")
 
     def _take_away(self, place: str) -> Struck:
-        is_hub = place == self.layout.hub.root.name
-        held = [] if is_hub else on_node.calls(self._settings(place))
         at = dt.datetime.now(dt.UTC)
         for service in self._of(place):
             stop_service(service, signal.SIGKILL)
-        return Struck(at=at, what=place, call_ids=tuple(call["call_id"] for call in held))
+        return Struck(at=at, what=place)
 
     def _fill(self, blow: Blow) -> Struck:
         ballast = self._ballast(blow.node)
@@ -166,8 +162,7 @@ class LocalRegion:
         at = dt.datetime.now(dt.UTC)
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, size))
-        call_ids = tuple(call["call_id"] for call in on_node.calls(self._settings(blow.node)))
-        return Struck(at=at, what=f"{size} bytes on the disk of {blow.node}", call_ids=call_ids)
+        return Struck(at=at, what=f"{size} bytes on the disk of {blow.node}")
 
     def _of(self, place: str) -> list[LocalService]:
         return [service for service in services(self.layout) if service.place == place]

@@ -23,8 +23,8 @@ PYTHON = "/opt/borough/current/bin/python"
 SETTINGS = "/etc/borough/rendered"
 UNITS = ("borough-nats", "borough-inference", "borough-asterisk", "borough-agent", "borough-litestream")
 FRONT_DOOR = ("kamailio", "keepalived")
-HEALTH_WITHIN_S = 15.0
 LOOK_WITHIN_S = 20.0
+STRIKE_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +103,13 @@ class MachinesRegion:
             case DrillKind.WORKER:
                 return await self._kill_worker(blow)
             case DrillKind.NODE:
-                call_ids = await self._call_ids(blow.node)
                 at = await self.power.cut(self._machine(blow.node), blow.ends_after_s)
-                return Struck(at=at, what=f"the power of {blow.node}", call_ids=call_ids)
+                return Struck(at=at, what=f"the power of {blow.node}")
             case DrillKind.HUB:
-                return await self._run(self._hub().machine, cuts.hub_off(blow.ends_after_s), "the hub", ())
+                return await self._run(self._hub().machine, cuts.hub_off(blow.ends_after_s), "the hub")
             case _:
                 script, what = self._script(blow)
-                return await self._run(self._machine(blow.node), script, what, await self._call_ids(blow.node))
+                return await self._run(self._machine(blow.node), script, what)
 
     async def undo(self, blow: Blow) -> None:
         match blow.kind:
@@ -151,10 +150,10 @@ class MachinesRegion:
             call_ids=tuple(killed["call_ids"]),
         )
 
-    async def _run(self, machine: SshMachine, script: str, what: str, call_ids: tuple[str, ...]) -> Struck:
+    async def _run(self, machine: SshMachine, script: str, what: str) -> Struck:
         """A script prints when it struck."""
-        said = await machine.shell(script)
-        return Struck(at=_time(float(said.split()[0])), what=what, call_ids=call_ids)
+        said = await machine.shell(script, within_s=STRIKE_WITHIN_S)
+        return Struck(at=_time(float(said.split()[0])), what=what)
 
     async def _health(self, machine: SshMachine) -> NodeHealth:
         try:
@@ -180,9 +179,6 @@ class MachinesRegion:
             return json.loads(said)
         except ValueError as error:
             raise DrillHandError(f"{machine.name}: {command} answered {said[:200]!r}") from error
-
-    async def _call_ids(self, node: str) -> tuple[str, ...]:
-        return tuple(call.call_id for call in await self.running_calls(node))
 
     def _peers(self, node: str) -> list[str]:
         others = [one.address for one in self.inventory.nodes if one.machine.name != node]

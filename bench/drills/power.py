@@ -2,13 +2,15 @@
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bench.drills import cuts
+from bench.drills.errors import DrillHandError
 from bench.drills.ssh import SshMachine
-from provisioning.machines.errors import MachineUnknownError
+from provisioning.machines.errors import MachinesError, MachineUnknownError
 from provisioning.machines.rehearsal import Rehearsal
 
 BOOT_WITHIN_S = 150.0
@@ -46,11 +48,18 @@ class RehearsalPower:
     async def cut(self, machine: SshMachine, ends_after_s: float) -> dt.datetime:
         del ends_after_s  # who drills is on the machine that they are in
         at = dt.datetime.now(dt.UTC)
-        await asyncio.to_thread(self.rehearsal.machine(machine.name).cut_power)
+        await _done(self.rehearsal.machine(machine.name).cut_power)
         return at
 
     async def restore(self, machine: SshMachine) -> None:
-        await asyncio.to_thread(self.rehearsal.machine(machine.name).start)
+        await _done(self.rehearsal.machine(machine.name).start)
+
+
+async def _done(what: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(what)
+    except MachinesError as error:
+        raise DrillHandError(str(error)) from error
 
 
 def power_of(inventory: Path) -> PowerSwitch:

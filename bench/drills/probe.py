@@ -47,11 +47,19 @@ class SipCodes:
         access = self._carrier.settings.ari
         headers = {"Authorization": aiohttp.encode_basic_auth(access.user, access.password)}
         url = f"{self._carrier.settings.ari_url}/events?app=drill&subscribeAll=true"
-        async with aiohttp.ClientSession(headers=headers) as session, session.ws_connect(url, heartbeat=15.0) as events:
-            async for message in events:
-                event = message.json()
-                if event["type"] == "ChannelDestroyed":
-                    self.codes[event["channel"]["id"]] = int(event.get("tech_cause", 0))
+        # Without them, failures are counted as 0: no reason to end a drill.
+        with contextlib.suppress(aiohttp.ClientError):
+            async with (
+                aiohttp.ClientSession(headers=headers) as session,
+                session.ws_connect(url, heartbeat=15.0) as all_,
+            ):
+                await self._note(all_)
+
+    async def _note(self, events: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in events:
+            event = message.json()
+            if event["type"] == "ChannelDestroyed":
+                self.codes[event["channel"]["id"]] = int(event.get("tech_cause", 0))
 
 
 @dataclass(slots=True)

@@ -54,7 +54,7 @@ class Blow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Struck:
-    """What a blow hit: when (the earliest that it can have been), what, and which calls of the node."""
+    """What a blow hit: when (the earliest that it can have been), what, and which calls a worker had."""
 
     at: dt.datetime
     what: str

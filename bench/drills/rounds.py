@@ -15,7 +15,7 @@ from typing import Any
 from bench.carrier import Carrier
 from bench.drills.abort import AbortSwitch
 from bench.drills.calls import DrillCalls
-from bench.drills.errors import DrillHandError, DrillRefusedError
+from bench.drills.errors import DrillHandError, DrillRefusedError, DrillUndoError
 from bench.drills.guard import refusals
 from bench.drills.kinds import DrillKind, KindSpec, PartitionShape, Victim
 from bench.drills.live_call import LiveCall, TurnPhase
@@ -30,6 +30,7 @@ MOMENTS_S = {
     TurnPhase.AGENT_SPEAKS: 2.5,
     TurnPhase.PAUSE: 0.4,
 }
+MOVE_ADDRESS = {DrillKind.NODE, DrillKind.FRONT_DOOR, DrillKind.PARTITION}
 CALL_WITHIN_S = 90.0
 # Every look costs the nodes some work.
 LOOK_EVERY_S = 2.0
@@ -98,7 +99,7 @@ class Rounds:
             self.progress(len(self.done), self.plan.times)
 
     async def _once(self, number: int, drawn: random.Random) -> None:
-        """One round; a blow that missed (the call had just ended) is tried again."""
+        """One round. Where the call had just ended, or a machine did not answer, another one is tried."""
         for attempt in range(MOST_MISSES):
             try:
                 await self._unless_aborted(self._round(number, drawn))
@@ -126,7 +127,7 @@ class Rounds:
     async def _round(self, number: int, drawn: random.Random) -> None:
         await self._until_allowed()
         before = await self._turns()
-        holder_before = await self.region.address_holder()
+        holder_before = await self._holder()
         call, phase, delay_s = await self._moment(drawn)
         blow = self._blow(call, holder_before)
         loop = asyncio.get_running_loop()
@@ -139,18 +140,18 @@ class Rounds:
             )
             probing = group.create_task(new_calls, name=f"drill:new-calls:{number}")
             try:
-                self._mark(number, [call], asked_s)
+                self._mark(number, self._hit(call, blow, ()), asked_s)
                 struck = await self.region.strike(blow)
                 done.set()
                 moment = f"{phase}, {delay_s:.2f} s into it"
                 self.log.append((struck.at, f"round {number + 1}: {struck.what} ({moment})"))
                 offset_s = min(max(0.0, (struck.at - asked_at).total_seconds()), loop.time() - asked_s)
-                hit = self._hit(call, struck)
+                hit = self._hit(call, blow, struck.call_ids)
                 self._mark(number, hit, asked_s + offset_s)
                 await asyncio.sleep(self.plan.spec.held_s)
             finally:
                 # Also when we are cancelled: nothing is left taken away.
-                await asyncio.shield(asyncio.wait_for(self._undo(number, blow), UNDONE_WITHIN_S))
+                await asyncio.shield(self._undo(number, blow))
             whole_after_s = await self._until_whole(asked_s + offset_s)
         lost = await self._lost(before)
         self.done.append(
@@ -163,7 +164,7 @@ class Rounds:
                 blow_s=asked_s + offset_s,
                 whole_after_s=whole_after_s,
                 holder_before=holder_before,
-                holder_after=await self.region.address_holder(),
+                holder_after=await self._holder(),
                 call_ids=tuple(one.plan.call_id for one in hit),
                 turns_before=len(before),
                 turns_lost=len(lost),
@@ -172,8 +173,16 @@ class Rounds:
         )
         await asyncio.sleep(drawn.uniform(*BETWEEN_ROUNDS_S))
 
+    async def _holder(self) -> str | None:
+        """Who has the region's address, where the drill is about to move it."""
+        return await self.region.address_holder() if self.plan.kind in MOVE_ADDRESS else None
+
     async def _undo(self, number: int, blow: Blow) -> None:
-        await self.region.undo(blow)
+        try:
+            async with asyncio.timeout(UNDONE_WITHIN_S):
+                await self.region.undo(blow)
+        except (DrillHandError, TimeoutError) as error:
+            raise DrillUndoError(f"{blow.kind} of {blow.node or 'the hub'}: {error}") from error
         if self.plan.spec.held_s:
             self.log.append((dt.datetime.now(dt.UTC), f"round {number + 1}: put back"))
 
@@ -220,12 +229,15 @@ class Rounds:
             ends_after_s=spec.held_s + DEAD_MAN_AFTER_S,
         )
 
-    def _hit(self, call: LiveCall, struck: Struck) -> list[LiveCall]:
-        """The calls of ours that were hit; all of them where it is nobody's in particular."""
+    def _hit(self, call: LiveCall, blow: Blow, call_ids: Sequence[str]) -> list[LiveCall]:
+        """The calls of ours that were hit: the worker's, the node's, or all where it is nobody's in particular."""
         live = list(self.calls.live.calls.values())
+        if self.plan.kind is DrillKind.WORKER:
+            return [one for one in live if one is call or one.node_call_id in call_ids]
         if self.plan.spec.victim is not Victim.CALL:
             return live
-        return [one for one in live if one is call or one.node_call_id in struck.call_ids]
+        # A call that was not found yet may be on any node.
+        return [one for one in live if one.node in {blow.node, ""}]
 
     def _mark(self, number: int, calls: Sequence[LiveCall], blow_s: float) -> None:
         for call in calls:
