@@ -19,10 +19,8 @@ from dataclasses import dataclass, field
 LOOK_EVERY_S = 0.5
 # Servers of a region that starts find each other within seconds; before its self-test a node takes no calls anyway.
 FIRST_AFTER_S = 30.0
-# After this loop itself was late the own server's answer is read first; those of the others are in by the next look.
+# After a machine stood still the own server answers first; the others have by the next look.
 LOST_LOOKS = 2
-# A loop that is this late between two looks has enough to do: what it did not hear proves nothing.
-LATE_S = 3 * LOOK_EVERY_S
 # A server that was started again answers before it has dialled the others.
 SETTLES_S = 5.0
 
@@ -47,36 +45,35 @@ class Isolation:
     rejoined_after_s: float
     is_isolated: bool
     _began: float | None = None
-    _looked: float = 0.0
     _own_since: float | None = None
     _had_majority: bool = False
     _lost_looks: int = 0
-    _whole_since: float | None = None
+    _whole_looks: int = 0
     _heard: dict[str, tuple[float, ServerWord]] = field(default_factory=dict)
 
     def hear(self, word: ServerWord, now: float) -> None:
         """A server answered."""
         self._heard[word.name] = (now, word)
 
+    def forget_own(self) -> None:
+        """The connection to the own server ended: it may be starting again."""
+        self._own_since = None
+        self._heard.pop(self.own, None)
+
     def judge(self, now: float) -> bool:
-        """Whether this node is isolated, by what was heard until now; asked every `LOOK_EVERY_S`."""
+        """Whether this node is isolated, by what was heard until now; asked every `LOOK_EVERY_S`, or later."""
         self._began = now if self._began is None else self._began
-        is_late, self._looked = now - self._looked > LATE_S, now
         words = self._fresh(now)
         if not any(word.name == self.own for word in words):
-            self._own_since = None
-        elif self._own_since is None:
-            self._own_since = now
-        if is_late or self._own_since is None:
-            self._lost_looks, self._whole_since = 0, None
+            self._lost_looks = 0
             return self.is_isolated
+        self._own_since = now if self._own_since is None else self._own_since
         has_majority = self._is_majority(words)
         self._had_majority |= has_majority
         self._lost_looks = 0 if has_majority else self._lost_looks + 1
-        is_whole = has_majority and _has_leader(words)
-        self._whole_since = (now if self._whole_since is None else self._whole_since) if is_whole else None
+        self._whole_looks = self._whole_looks + 1 if has_majority and _has_leader(words) else 0
         if self.is_isolated:
-            self.is_isolated = self._whole_since is None or now - self._whole_since < self.rejoined_after_s
+            self.is_isolated = self._whole_looks * LOOK_EVERY_S <= self.rejoined_after_s
         elif self._had_majority or now - self._began >= FIRST_AFTER_S:
             self.is_isolated = self._lost_looks >= LOST_LOOKS and now - self._own_since >= SETTLES_S
         return self.is_isolated

@@ -20,6 +20,8 @@ from edge.sync.isolation import LOOK_EVERY_S, Isolation, word_of
 
 log = structlog.get_logger(__name__)
 
+# What came while this loop was late is read before it is judged: that takes a few of its rounds.
+READ_WITHIN_S = 0.05
 ASK_SERVERS = "$SYS.REQ.SERVER.PING.STATSZ"
 
 
@@ -47,7 +49,10 @@ class IsolationWatch:
             if self.own.is_up:
                 with contextlib.suppress(*NATS_ERRORS):
                     await self.own.client.publish(ASK_SERVERS, reply=inbox)
-            await asyncio.sleep(LOOK_EVERY_S)
+            else:
+                self.isolation.forget_own()
+            await asyncio.sleep(LOOK_EVERY_S - READ_WITHIN_S)
+            await asyncio.sleep(READ_WITHIN_S)
             await self._judge(self.isolation)
             raise_if_cancelled()
 
