@@ -1,7 +1,7 @@
 """The caller of a drill: as patient as a person who notices that something went wrong.
 
 Beyond what a caller of the bench does (`bench.caller`):
-- who falls silent in the middle of a sentence is given four seconds before the caller speaks;
+- who falls silent in the middle of a sentence is given two and a half seconds more before the caller speaks;
 - where words can get lost (a killed worker hears nothing for a moment), a line that fell into the blow is said again
   once the agent has spoken. The drill tells the caller that there was a blow: a person hears it ("we were cut off");
 - a caller who waits ten seconds for a word gives up: the call is lost;
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bench.caller import ANSWER_WITHIN_S, LONGEST_ANSWER_S, SURE_IT_ENDED_S, CallLog, CallPlan, CallTrace, Ear, Ending
+from bench.caller import ANSWER_WITHIN_S, LONGEST_ANSWER_S, CallLog, CallPlan, CallTrace, Ear, Ending
 from bench.carrier import SILENCE, SILENCE_AHEAD_S, Carrier, ChannelEnded, PartyMedia
 from bench.drills.ear_recording import EarRecording
 from bench.drills.live_call import LiveCall, LiveCalls, TurnPhase
@@ -25,9 +25,9 @@ from bench.errors import CarrierError
 from bench.exchange import UtteranceKind
 
 PAUSES_S = (0.1, 0.5)
-BROKEN_OFF_S = 4.0
-# The turn is committed within this after the caller's last word; until then its words are with the worker alone.
-COMMITTED_AFTER_S = 1.0
+BROKEN_OFF_S = 2.5
+# Longer than the bench's callers: an answer may pause where a clause is still being made.
+SURE_S = 1.0
 # A sibling has adopted the call by then and hears it again.
 DEAF_S = 2.0
 MOST_REPEATS = 2
@@ -128,7 +128,7 @@ class Person:
     async def _follow(self, media: PartyMedia, ear: Ear, log: CallLog) -> None:
         drawn = random.Random(self.plan.seed)  # noqa: S311 - pauses, not secrets
         self.live.enter(self.call, TurnPhase.GREETING)
-        if not await self._hear_out(ear, log):
+        if await self._hear_out(ear, log) is None:
             return
         for index, spoken in enumerate(self.plan.lines):
             self.live.enter(self.call, TurnPhase.PAUSE)
@@ -136,10 +136,11 @@ class Person:
             for _ in range(1 + MOST_REPEATS):
                 began_s = asyncio.get_running_loop().time()
                 await self._say(media, log, index, spoken.codes)
-                said_s = asyncio.get_running_loop().time()
-                if not await self._hear_out(ear, log, line=index):
+                answered_s = await self._hear_out(ear, log, line=index)
+                if answered_s is None:
                     return
-                if not self.loses_words or not self.call.was_struck(began_s - DEAF_S, said_s + COMMITTED_AFTER_S):
+                # Until the agent answers, the words may be with the worker alone.
+                if not self.loses_words or not self.call.was_struck(began_s - DEAF_S, answered_s):
                     break
                 self.call.repeats += 1
         log.is_done = True
@@ -155,22 +156,22 @@ class Person:
         await asyncio.sleep(begins_in_s + length_s)
         self.live.enter(self.call, TurnPhase.AGENT_THINKS)
 
-    async def _hear_out(self, ear: Ear, log: CallLog, line: int | None = None) -> bool:
-        """Wait for the agent's words and their end; False when none came."""
+    async def _hear_out(self, ear: Ear, log: CallLog, line: int | None = None) -> float | None:
+        """Wait for the agent's words and their end; returns when they began (the loop's clock), None when none came."""
         clock = asyncio.get_running_loop().time
         where = "greeting" if line is None else f"line {line}"
         if not await ear.wait_for_start(ANSWER_WITHIN_S):
             log.problems.append(f"{where}: {NO_WORD} in {ANSWER_WITHIN_S:.0f} s")
-            return False
-        began_s = clock()
+            return None
+        first_s = began_s = clock()
         while True:
             if line is not None:
                 self.live.enter(self.call, TurnPhase.AGENT_SPEAKS)
-            await ear.wait_for_end(sure_after_s=SURE_IT_ENDED_S, within_s=LONGEST_ANSWER_S)
+            await ear.wait_for_end(sure_after_s=SURE_S, within_s=LONGEST_ANSWER_S)
             is_broken_off = self.call.was_struck(began_s, clock())
             began_s = clock()
             if not is_broken_off or not await ear.wait_for_start(BROKEN_OFF_S):
-                return True
+                return first_s
 
     async def _listen(self, media: PartyMedia, ear: Ear) -> None:
         while (codes := await media.receive()) is not None:
