@@ -76,15 +76,19 @@ def join(
 
 
 @asynccontextmanager
-async def taking_part(region: Region, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
-    """Be connected and tell, for the length of the block; at its end what waits is told, if NATS takes it."""
+async def taking_part(region: Region) -> AsyncIterator[None]:
+    """Be connected and tell, for the length of the block; at its end what waits is told, if NATS takes it.
+
+    Enter it before the group of the calls: their ends are told, too.
+    """
     works = {"nats": region.link.run, "sessions": region.sessions.run, "owner": region.sessions.answer}
-    running = [spawn(tasks, name, work) for name, work in works.items()]
-    try:
-        yield
-    finally:
-        await region.sessions.flush(TOLD_WITHIN_S)
-        await end(running)
+    async with asyncio.TaskGroup() as tasks:
+        running = [spawn(tasks, name, work) for name, work in works.items()]
+        try:
+            yield
+        finally:
+            await region.sessions.flush(TOLD_WITHIN_S)
+            await end(running)
 
 
 def spawn(tasks: asyncio.TaskGroup, name: str, work: Callable[[], Coroutine[None, None, None]]) -> asyncio.Task[None]:

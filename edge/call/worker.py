@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,7 @@ async def serve(settings: CallsSettings) -> None:
         await inference.wait_until_ready(INFERENCE_WITHIN_S)
         supervision.starting("loads agents")
         await stack.enter_async_context(EventLoopLag(metrics.loop_lag_p95))
+        region = await _join_region(settings, store.run, recorder, metrics, stack)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         audio = PreparedAudio(
             settings.speech.prepared,
@@ -102,7 +103,6 @@ async def serve(settings: CallsSettings) -> None:
             vectors=settings.speech.vectors,
             shelf=KnowledgeShelf(settings.sync.directory / "knowledge") if settings.sync is not None else None,
         )
-        region = await _join_region(settings, store.run, recorder, metrics, tasks, stack)
         slots = SlotLedger(directory=settings.slots.directory, capacity=settings.slots.capacity)
         reception = Reception(
             roster=await _serve_agents(settings, loader, audio, tasks, stack, metrics),
@@ -187,7 +187,6 @@ async def _join_region(
     run: str,
     recorder: Recorder,
     metrics: CallMetrics,
-    tasks: asyncio.TaskGroup,
     stack: AsyncExitStack,
 ) -> Region | None:
     """Take part in the region, in the background: neither start nor calls wait for it."""
@@ -195,7 +194,7 @@ async def _join_region(
         return None
     region = join(settings.sessions, settings.records, run, metrics=metrics, keep=recorder.keep)
     if region is not None:
-        await stack.enter_async_context(taking_part(region, tasks))
+        await stack.enter_async_context(taking_part(region))
     return region
 
 
@@ -286,6 +285,15 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
+def _alone(errors: Iterable[BaseException]) -> Iterator[BaseException]:
+    """Errors without the task groups that they came through."""
+    for error in errors:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _alone(error.exceptions)
+        else:
+            yield error
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m edge.call.worker", description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
@@ -296,7 +304,7 @@ def main() -> None:
         configure_logging(worker=settings.worker.name)
         uvloop.run(serve(settings))
     except* BoroughError as group:
-        errors += group.exceptions
+        errors += _alone(group.exceptions)
     if errors:
         sys.stderr.write("".join(f"{error}\n" for error in errors))
         sys.exit(exit_status(errors))

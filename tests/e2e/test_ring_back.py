@@ -44,7 +44,7 @@ async def lose(settings: CallsSettings, saved: SavedCall) -> None:
     sibling = settings.sessions.model_copy(update={"node": "local-9"})
     region = join(sibling, settings.records, "0-lost", metrics=CallMetrics.create(), keep=lambda _: None)
     assert region is not None
-    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks, taking_part(region, tasks):
+    async with asyncio.timeout(WITHIN_S), taking_part(region):
         await region.link.ready()
         region.sessions.keep(saved, window_s=600.0)
         await region.sessions.flush(WITHIN_S)

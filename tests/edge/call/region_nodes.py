@@ -84,7 +84,7 @@ async def working(root: Path, access: Access, *, run: str) -> AsyncIterator[Work
     metrics, kept = CallMetrics.create(), list[Record]()
     region = join(access, records, run, metrics=metrics, keep=kept.append)
     assert region is not None
-    async with asyncio.TaskGroup() as tasks, taking_part(region, tasks):
+    async with taking_part(region), asyncio.TaskGroup() as tasks:
         async with asyncio.timeout(WITHIN_S):
             await region.link.ready()
             await region.link.client.flush()
