@@ -121,7 +121,8 @@ def _method(report: Mapping[str, Any]) -> str:
     machine = f"{report['hardware']['cores']} cores, {report['hardware']['cpu']}"
     return (
         f"## Method\n\n{report['method']}\n\nOn {machine}; the measuring process itself was late by"
-        f" {_text(late['p95'])} ms (P95), at most {_text(late['max'])} ms. Recordings: `{evidence['recordings']}`."
+        f" {_text(late['p95'])} ms (P95), at most {_text(late['max'])} ms. Answers that no blow touched took"
+        f" {_text(evidence['usual_response_ms'])} ms (median). Recordings: `{evidence['recordings']}`."
     )
 
 

@@ -1,7 +1,8 @@
 """The caller of a drill: as patient as a person who notices that something went wrong.
 
 Beyond what a caller of the bench does (`bench.caller`):
-- who falls silent in the middle of a sentence is given two and a half seconds more before the caller speaks;
+- who falls silent in the middle of a sentence is given two and a half seconds more before the caller speaks; so is a
+  short remark ("are you still there?");
 - where words can get lost (a killed worker hears nothing for a moment), a line that fell into the blow is said again
   once the agent has spoken. The drill tells the caller that there was a blow: a person hears it ("we were cut off");
 - a caller who waits ten seconds for a word gives up: the call is lost;
@@ -26,6 +27,8 @@ from bench.exchange import UtteranceKind
 
 PAUSES_S = (0.1, 0.5)
 BROKEN_OFF_S = 2.5
+# "Are you still there?" is no answer: one may follow.
+REMARK_S = 1.6
 # Longer than the bench's callers: an answer may pause where a clause is still being made.
 SURE_S = 1.0
 # A sibling has adopted the call by then and hears it again.
@@ -168,9 +171,9 @@ class Person:
             if line is not None:
                 self.live.enter(self.call, TurnPhase.AGENT_SPEAKS)
             await ear.wait_for_end(sure_after_s=SURE_S, within_s=LONGEST_ANSWER_S)
-            is_broken_off = self.call.was_struck(began_s, clock())
+            may_go_on = self.call.was_struck(began_s, clock()) or clock() - SURE_S - began_s < REMARK_S
             began_s = clock()
-            if not is_broken_off or not await ear.wait_for_start(BROKEN_OFF_S):
+            if not may_go_on or not await ear.wait_for_start(BROKEN_OFF_S):
                 return first_s
 
     async def _listen(self, media: PartyMedia, ear: Ear) -> None:
