@@ -24,6 +24,9 @@ SCENARIOS = Path(__file__).with_name("calls.yaml")
 VOICES = 3
 NUMBERS_FROM = 15_600_000_000
 RING_BACK_AFTER_S = 3.0
+RING_BACK_ATTEMPTS = 10
+# Who was refused does not ring again in the same moment.
+AGAIN_AFTER_S = 4.0
 # A slot is taken while the phone rings; clocks of machines agree within this.
 CLOCKS_AGREE_S = 1.0
 FOUND_WITHIN_S = 6.0
@@ -80,7 +83,18 @@ class DrillCalls:
             ended = await self._place(plan, is_ring_back=False)
             if ended.is_lost and self.rings_back and ended.call.rounds:
                 await asyncio.sleep(RING_BACK_AFTER_S)
-                await self._place(_rest_of(ended), is_ring_back=True)
+                ended = await self._ring_back(_rest_of(ended))
+            if ended.trace.answered_after_s is None:
+                await asyncio.sleep(AGAIN_AFTER_S)
+
+    async def _ring_back(self, plan: CallPlan) -> EndedCall:
+        """As a person does: again and again until somebody answers, a few times."""
+        for attempt in range(RING_BACK_ATTEMPTS):
+            ended = await self._place(replace(plan, call_id=f"again{attempt}-{plan.call_id}"), is_ring_back=True)
+            if ended.trace.answered_after_s is not None or self._is_over:
+                break
+            await asyncio.sleep(AGAIN_AFTER_S)
+        return ended
 
     async def _place(self, plan: CallPlan, *, is_ring_back: bool) -> EndedCall:
         call = LiveCall(plan=plan, rang_at=dt.datetime.now(dt.UTC), is_ring_back=is_ring_back)
@@ -174,7 +188,7 @@ def _rest_of(ended: EndedCall) -> CallPlan:
         lines=plan.scenario.lines[answered:],
         now=plan.scenario.now,
     )
-    return replace(plan, call_id=f"{plan.call_id}b", lines=rest, scenario=scenario)
+    return replace(plan, lines=rest, scenario=scenario)
 
 
 def _apart_s(call: LiveCall, running: RunningCall) -> float:

@@ -68,7 +68,8 @@ def find(run: DrillRun, ears: Ears | None, progress: Callable[[int, int], None])
     double: list[str] = []
     unheard: list[str] = []
     resumed = 0
-    ring_backs = [one for one in run.calls if one.call.is_ring_back]
+    # One caller may have rung several times.
+    ring_backs = {one.call.plan.caller_number for one in run.calls if one.call.is_ring_back}
     for index, ended in enumerate(run.calls):
         progress(index + 1, len(run.calls))
         if ended.trace.answered_after_s is None:
