@@ -45,6 +45,11 @@ def inference_host(region: str, node: str) -> str:
     return f"inference.{node}.{region}.borough"
 
 
+def arbiter_name(first_node: str) -> str:
+    """The third nats-server of a region of two nodes, on the machine of its first one."""
+    return f"{first_node}-arbiter"
+
+
 def has_few_digits(text: str) -> bool:
     """Whether the text cannot be a telephone, card or account number."""
     return sum(character.isdigit() for character in text) <= MAX_DIGITS

@@ -33,7 +33,7 @@ from edge.sync.leaf import LeafLinks
 from edge.sync.lock import RegionLock
 from edge.sync.metrics import SyncMetrics, serving
 from edge.sync.mirrors import Mirrors
-from edge.sync.node_parts import disk_guard, isolation_watch, rollup_ledger, watch_replication
+from edge.sync.node_parts import departures, disk_guard, isolation_watch, rollup_ledger, watch_replication
 from edge.sync.recent_callers import RecentCallers
 from edge.sync.refusal_alarm import BorderAlarm
 from edge.sync.rollout import Rollout
@@ -196,6 +196,7 @@ class _Agent:
             ("certificates", self._certificates.run()),
             ("border", self._border_alarm.run()),
             ("sessions", self._sessions.run()),
+            ("departures", departures(settings, self._folder, self._links.own).run()),
             ("isolation", isolation_watch(settings, self._folder, self._links.own, self.alarms).run()),
         ]
         if settings.nats.agent is not None and settings.nats.border is not None:

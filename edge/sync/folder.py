@@ -20,7 +20,7 @@ from edge.sync.backing import backing_files
 from edge.sync.bundle import BundleReader, CheckedBundle, file_name
 from edge.sync.cordon import ISOLATED_FILE
 from edge.sync.errors import RefusedError
-from edge.sync.membership import roster_files
+from edge.sync.membership import ROSTER_FILE, roster_files
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,7 @@ class SyncFolder:
         self.acks = root / "acks"
         self.rollups = root / "rollups.db"
         self.isolated = root / ISOLATED_FILE
+        self.roster = root / "current" / ROSTER_FILE
         self._kept = bundles_kept
 
     def prepare(self) -> None:

@@ -1,10 +1,11 @@
 """Whether this node is on a side of its region that cannot decide anything. Pure; docs/partitions.md tells operators.
 
 Theory of operation. Every server of the region is asked how it is, twice a second, through the node's own server; those
-that answer are the side that this node is on. JetStream decides by a majority of the servers that store, so a side that
-holds no majority of them can neither take over nor replicate: its node takes no new calls. The answers are counted, not
-the leader looked at: whoever loses a leader elects another within 4 to 9 s (raft.go), and all nodes would be out
-meanwhile. A route that is up and silent brings no answers either, so nobody waits until it is given up.
+that answer are the side that this node is on. Streams decide by a majority of the servers that store, so a side that
+holds no majority of them can neither take over nor replicate: its node takes no new calls. What JetStream says that it
+needs is not asked: it counts servers that left the region until they are forgotten (departures.py). The answers are
+counted, not the leader looked at: whoever loses a leader elects another within 4 to 9 s (raft.go), and all nodes would
+be out meanwhile. A route that is up and silent brings no answers either, so nobody waits until it is given up.
 
 A node goes out only on the word of its own server. While that one is silent (stopped, hanging, being started) nothing
 is known of the region, and what held goes on; so a restart of it, or a late event loop, changes nothing.
@@ -27,11 +28,10 @@ SETTLES_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerWord:
-    """What a server says of itself. `needed`: how many of those that store must agree; 0: it does not know."""
+    """What a server says of itself."""
 
     name: str
     stores: bool
-    needed: int = 0
     leader: str = ""
 
 
@@ -87,8 +87,7 @@ class Isolation:
         return [word for at, word in self._heard.values() if now - at <= within_s]
 
     def _is_majority(self, words: list[ServerWord]) -> bool:
-        storing = [word for word in words if word.stores]
-        return len(storing) >= max([self.storing // 2 + 1, *(word.needed for word in storing)])
+        return sum(word.stores for word in words) > self.storing // 2
 
 
 def word_of(answer: bytes, region: str) -> ServerWord | None:
@@ -106,16 +105,8 @@ def word_of(answer: bytes, region: str) -> ServerWord | None:
     return ServerWord(
         name=str(server["name"]),
         stores=jetstream is not None,
-        needed=_needed(meta),
         leader=str(meta.get("leader", "")),
     )
-
-
-def _needed(meta: Mapping[str, object]) -> int:
-    needed, size = meta.get("quorum_needed"), meta.get("cluster_size")
-    if isinstance(needed, int):
-        return needed
-    return size // 2 + 1 if isinstance(size, int) else 0
 
 
 def _has_leader(words: list[ServerWord]) -> bool:

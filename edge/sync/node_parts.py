@@ -11,6 +11,7 @@ from edge.replication.watch import ReplicationWatch
 from edge.rollups.ledger import LedgerSettings, RollupLedger
 from edge.sync.alarms import Alarms
 from edge.sync.connection import NatsLink
+from edge.sync.departures import Departures
 from edge.sync.folder import SyncFolder
 from edge.sync.isolation import Isolation
 from edge.sync.isolation_watch import IsolationWatch
@@ -43,6 +44,11 @@ def rollup_ledger(settings: SyncSettings, folder: SyncFolder, node_alarms: Alarm
     replication = settings.replication
     ledger = LedgerSettings(is_replicated=replication is not None, records=database_settings(replication))
     return RollupLedger(folder.rollups, node.region, node.name, settings=ledger, alarm=tell)
+
+
+def departures(settings: SyncSettings, folder: SyncFolder, own: NatsLink) -> Departures:
+    """Has JetStream forget servers that the roster does not name any more."""
+    return Departures(node=settings.node.name, own=own, roster=folder.roster)
 
 
 def isolation_watch(settings: SyncSettings, folder: SyncFolder, own: NatsLink, node_alarms: Alarms) -> IsolationWatch:

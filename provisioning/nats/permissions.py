@@ -250,6 +250,12 @@ def system() -> Permissions:
     )
 
 
+def region_system() -> Permissions:
+    """As `system`, and has JetStream forget servers that left the region."""
+    asks = system()
+    return Permissions(publish=[*asks.publish, "$JS.API.SERVER.REMOVE"], subscribe=asks.subscribe)
+
+
 def denied_exports(region: str) -> list[str]:
     """What a region's server never sends over its link."""
     return [*_NEVER_UP, f"$JS.{region}.>"]

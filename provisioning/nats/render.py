@@ -151,7 +151,7 @@ def _node_accounts(region: Region, credentials: Credentials, border: Border) -> 
     """The same on every node of the region, so that an account means the same all over the cluster."""
     system, border_users, region_users = [], [], []
     for node in region.nodes:
-        system += _users(credentials, node.service(ServiceRole.SYSTEM), permissions.system())
+        system += _users(credentials, node.service(ServiceRole.SYSTEM), permissions.region_system())
         border_users += _users(credentials, node.service(ServiceRole.BORDER), border.border(node))
         region_users += [
             *_users(credentials, node.service(ServiceRole.AGENT), permissions.agent()),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contract.names import REGION_RULE, is_region
+from contract.names import REGION_RULE, arbiter_name, is_region
 from provisioning.identity.names import HUB_SITE, ServiceName, ServiceRole
 from provisioning.nats.errors import TopologyError
 
@@ -102,7 +102,7 @@ def region_of(name: str, count: int, port: Callable[[], int]) -> Region:
         )
 
     nodes = tuple(node(str(number)) for number in range(1, count + 1))
-    return Region(name=name, nodes=nodes, arbiter=node("1-arbiter") if count == 2 else None)
+    return Region(name=name, nodes=nodes, arbiter=node(arbiter_name("1")) if count == 2 else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from contract.downlink_pb2 import NodeState, RosterNode
 from contract.downlink_pb2 import Roster as RosterMessage
-from contract.names import is_region
+from contract.names import arbiter_name, is_region
 from provisioning.identity.names import ServiceName, ServiceRole
 from provisioning.nats.topology import Hub, Node, Region, Topology
 from provisioning.node.description import NatsPorts, NodeDescription, Peer
@@ -109,7 +109,7 @@ def region_of_peers(name: str, peers: Sequence[Peer], ports: NatsPorts) -> Regio
         shifted = NatsPorts(
             client=ports.client + 1, cluster=ports.cluster + 1, leaf=ports.leaf + 1, monitor=ports.monitor + 1
         )
-        arbiter = _node(name, Peer(name=f"{peers[0].name}-arbiter", address=peers[0].address), shifted)
+        arbiter = _node(name, Peer(name=arbiter_name(peers[0].name), address=peers[0].address), shifted)
     return Region(name=name, nodes=nodes, arbiter=arbiter)
 
 

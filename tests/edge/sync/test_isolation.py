@@ -46,14 +46,13 @@ class Clock:
         answering: Iterable[str],
         *,
         leader: str = B,
-        needed: int = 2,
         storing: Iterable[str] = (A, B, C),
     ) -> float | None:
         """Seconds until the judgement changed; None if it did not."""
         was, changed, names = self.isolation.is_isolated, None, list(answering)
         for look in range(round(seconds / LOOK_EVERY_S)):
             for name in names:
-                word = ServerWord(name=name, stores=name in set(storing), needed=needed, leader=leader)
+                word = ServerWord(name=name, stores=name in set(storing), leader=leader)
                 self.isolation.hear(word, self.now)
             self.now += LOOK_EVERY_S
             if self.isolation.judge(self.now) != was and changed is None:
@@ -138,24 +137,21 @@ def test_a_region_that_starts_has_time_to_meet() -> None:
 
 
 def test_a_fourth_node_counts_those_that_store() -> None:
-    """With B and C it can decide although A is away; with A alone it cannot, nor where more must agree."""
+    """With B and C it can decide although A is away; with A alone it cannot."""
     clock = Clock(D)
     assert clock.play(10, [A, B, C, D]) is None
     assert clock.play(60, [B, C, D]) is None
     assert clock.play(10, [A, D]) is not None
-    replaced = Clock()
-    assert replaced.play(10, [A, B, C], needed=3) is None
-    assert replaced.play(10, [A, B], needed=3) is not None
 
 
 def test_a_server_of_another_cluster_is_none_of_the_region() -> None:
     answer = {"server": {"name": "hub-1", "domain": "hub"}, "statsz": {}}
     assert word_of(json.dumps(answer).encode(), REGION) is None
-    older = {
+    ours = {
         "server": {"name": A, "domain": REGION, "cluster": REGION},
-        "statsz": {"jetstream": {"meta": {"leader": B, "cluster_size": 5}}},
+        "statsz": {"jetstream": {"meta": {"leader": B}}},
     }
-    assert word_of(json.dumps(older).encode(), REGION) == ServerWord(name=A, stores=True, needed=3, leader=B)
+    assert word_of(json.dumps(ours).encode(), REGION) == ServerWord(name=A, stores=True, leader=B)
 
 
 @dataclass
