@@ -218,6 +218,8 @@ async def watching(network: Network, root: Path, *, copies: int) -> AsyncIterato
                 await asyncio.wait(pending, timeout=0.2)
 
 
+# With `make region-test`: twenty seconds of real time.
+@pytest.mark.region
 async def test_on_real_servers_the_minority_goes_out_and_comes_back_by_itself(tmp_path: Path) -> None:
     """Two of the three servers that store fall silent: the first node is out, and the fourth, whose server stores
     nothing. A server that is started again costs nobody anything."""
