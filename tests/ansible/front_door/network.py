@@ -111,6 +111,11 @@ def pull_cable(host: Host) -> None:
     _ip("-n", host.switch, "link", "set", host.port, "nomaster")
 
 
+def plug_cable(host: Host) -> None:
+    """The host hears and is heard again."""
+    _ip("-n", host.switch, "link", "set", host.port, "master", "br0")
+
+
 def until(fact: Callable[[], bool], *, within_s: float, what: str) -> float:
     """Wait for a fact; seconds it took."""
     began = time.monotonic()

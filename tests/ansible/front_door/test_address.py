@@ -1,18 +1,20 @@
 """The region's address moves to a front door that answers: within three seconds, and not back without need."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.ansible.front_door.network import Host, pull_cable, until
+from edge.sync.cordon import ISOLATED_FILE
+from tests.ansible.front_door.network import Host, plug_cable, pull_cable, until
 from tests.ansible.front_door.region import NODES, VIP, open_door
 from tests.ansible.front_door.roles import render, role_file
 from tests.ansible.front_door.root import inside, running
 
 MOVES_WITHIN_S = 3.0
 NAMES = ("a", "b", "c")
-PROGRAMS = ("front-door-check", "front-door-state")
+PROGRAMS = ("front-door-check", "front-door-in-region", "front-door-state")
 
 
 @contextmanager
@@ -25,6 +27,7 @@ def keepalived(host: Host, root: Path, directory: Path) -> Iterator[None]:
         "front_door_vip_interface": "eth0",
         "front_door_router_name": host.namespace,
         "front_door_textfiles": "/srv",
+        "front_door_isolated": f"/srv/{ISOLATED_FILE}",
         "_front_door_programs": "/srv",
     }
     for name in PROGRAMS:
@@ -39,7 +42,10 @@ def keepalived(host: Host, root: Path, directory: Path) -> Iterator[None]:
 
 
 def test_address_follows_the_front_door_that_answers(hosts: dict[str, Host], root: Path, tmp_path: Path) -> None:
-    """kamailio is killed, then a whole node is cut off; who comes back does not take the address back."""
+    """kamailio is killed, then a whole node is cut off; who comes back does not take the address back.
+
+    Who is cut off keeps the address, too, until its agent calls the node isolated; nobody's word alone moves it.
+    """
     hosts["a"].run("ip", "address", "delete", f"{VIP}/24", "dev", "eth0")
     doors: dict[str, ExitStack] = {}
     with ExitStack() as stack:
@@ -59,6 +65,16 @@ def test_address_follows_the_front_door_that_answers(hosts: dict[str, Host], roo
         assert _holders(hosts) == [second], "nobody takes the address from somebody who answers"
         pull_cable(hosts[second])
         until(lambda: len(_holders(hosts)) == 2, within_s=MOVES_WITHIN_S, what="the rest has the address again")
+        isolated = tmp_path / second / ISOLATED_FILE
+        isolated.touch()
+        until(lambda: second not in _holders(hosts), within_s=MOVES_WITHIN_S, what="who is isolated gives it up")
+        [third] = _holders(hosts)
+        plug_cable(hosts[second])
+        until(lambda: _metric(tmp_path / second, "is_faulty") == 0, within_s=5.0, what="siblings are heard again")
+        isolated.unlink()
+        (tmp_path / third / ISOLATED_FILE).touch()
+        time.sleep(MOVES_WITHIN_S)
+        assert _holders(hosts) == [third], "siblings answer: the address stays, with a 503 where all are isolated"
 
 
 def test_check_tells_a_hung_kamailio_from_a_living_one(hosts: dict[str, Host], root: Path, tmp_path: Path) -> None:
