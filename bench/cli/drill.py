@@ -5,10 +5,7 @@ import datetime as dt
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +16,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cli.bench import JUDGE_MODELS
+from bench.cli.drill_order import MOST_TIMES, DrillOrder, Duration, Kinds, reports_in
 from bench.cli.options import counting, json_option, state_option
 from bench.drills.abort import ask_to_abort
 from bench.drills.calls import make_plans
+from bench.drills.choice import DrillPlan
 from bench.drills.drill import Progress, run_drill
 from bench.drills.findings import Ears, find
 from bench.drills.history import keep, new_folder, reports
-from bench.drills.inventory import read_inventory
-from bench.drills.kinds import SPECS, DrillKind, PartitionShape
-from bench.drills.local_region import local_region
-from bench.drills.machines_region import MachinesRegion
-from bench.drills.power import power_of
+from bench.drills.kinds import RANDOM, DrillKind, PartitionShape
 from bench.drills.region import DrillRegion
 from bench.drills.report import calls_document, document
-from bench.drills.rounds import DrillPlan
 from bench.drills.schedule import MONTHLY, UNITS, Schedule, is_possible, next_runs
 from bench.judge import Judge, WhisperListener
 from bench.run import TRUNK_HZ
@@ -52,14 +46,22 @@ def drill() -> None:
 
 
 @drill.command()
-@click.argument("kind", type=click.Choice([kind.value for kind in DrillKind]))
+@click.argument("kind", type=click.Choice([*(kind.value for kind in DrillKind), RANDOM]))
 @click.option("--region", "region_name", help="default: the only one there is")
 @click.option(
     "--inventory", type=click.Path(path_type=Path, exists=True), help="of real machines; default: `borough up`"
 )
 @click.option("--tenants", type=click.Path(path_type=Path, exists=True), default=EXAMPLE_TENANTS, help="whose numbers")
-@click.option("--shape", type=click.Choice([shape.value for shape in PartitionShape]), help="of a partition")
-@click.option("--times", type=click.IntRange(1, 10_000), default=1, show_default=True, help="rounds")
+@click.option(
+    "--shape",
+    type=click.Choice([shape.value for shape in PartitionShape]),
+    help="of partitions; default: alone, at random a drawn one",
+)
+@click.option(
+    "--times", type=click.IntRange(1, MOST_TIMES), help="rounds; default: 1, with --for as many as there is time"
+)
+@click.option("--for", "for_s", type=Duration(), help="begin no round after this time (90s, 60m, 1h30m)")
+@click.option("--only", type=Kinds(), default=frozenset(), help="of random: draw from these, as in worker,node")
 @click.option("--at-once", type=click.IntRange(1, 100), default=2, show_default=True, help="calls at the same time")
 @click.option("--seed", default=1, show_default=True, help="decides voices, pauses and moments")
 @click.option("--judge/--no-judge", "is_judged", default=True, help="recognise and judge what the agent said")
@@ -70,7 +72,7 @@ def drill() -> None:
 @click.pass_context
 def run(context: click.Context, /, kind: str, schedule: str | None, as_json: bool, **options: Any) -> None:
     """Take something away, round by round, under calls; exit code 1 when a promise was not kept."""
-    order = DrillOrder(kind=DrillKind(kind), **options)
+    order = DrillOrder(kind=None if kind == RANDOM else DrillKind(kind), **options)
     if schedule is not None:
         _schedule(order, schedule, as_json=as_json)
         return
@@ -85,85 +87,13 @@ def run(context: click.Context, /, kind: str, schedule: str | None, as_json: boo
         context.exit(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrillOrder:
-    """What the command line asks for."""
-
-    kind: DrillKind
-    region_name: str | None
-    inventory: Path | None
-    tenants: Path
-    shape: str | None
-    times: int
-    at_once: int
-    seed: int
-    is_judged: bool
-    reports: Path | None
-    state: Path
-
-    @property
-    def layout(self) -> StateLayout:
-        return StateLayout(self.state.resolve())
-
-    @property
-    def directory(self) -> Path:
-        """Where its report goes."""
-        return _place(self.reports, self.layout)
-
-    @property
-    def plan(self) -> DrillPlan:
-        is_partition = self.kind is DrillKind.PARTITION
-        if self.shape is not None and not is_partition:
-            raise click.UsageError("--shape goes with partition")
-        return DrillPlan(
-            kind=self.kind,
-            spec=SPECS[self.kind],
-            times=self.times,
-            seed=self.seed,
-            at_once=self.at_once,
-            shape=PartitionShape(self.shape or PartitionShape.ALONE) if is_partition else None,
-        )
-
-    def command(self) -> list[str]:
-        """The command line that does the same, from anywhere."""
-        given: dict[str, object] = {
-            "--region": self.region_name,
-            "--inventory": self.inventory.resolve() if self.inventory else None,
-            "--tenants": self.tenants.resolve(),
-            "--shape": self.shape,
-            "--times": self.times,
-            "--at-once": self.at_once,
-            "--seed": self.seed,
-            "--reports": self.directory,
-            "--state": self.state.resolve(),
-        }
-        words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
-        judge = "--judge" if self.is_judged else "--no-judge"
-        return [str(Path(sys.executable).with_name("borough")), "drill", "run", self.kind.value, *words, judge]
-
-    @contextmanager
-    def region(self) -> Iterator[DrillRegion]:
-        """The region, reachable inside the block."""
-        if self.inventory is None:
-            yield local_region(self.layout, self.region_name)
-            return
-        # Short, as names of sockets have to be.
-        with tempfile.TemporaryDirectory(prefix="drill-") as sockets:
-            yield MachinesRegion(
-                inventory=read_inventory(self.inventory, self.region_name, Path(sockets)),
-                power=power_of(self.inventory),
-                layout=self.layout,
-                tenants=self.tenants.resolve(),
-            )
-
-
 @drill.command(name="list")
 @reports_option
 @state_option
 @json_option
 def list_drills(reports: Path | None, state: Path, as_json: bool) -> None:
     """Show the drills that were run, the newest first, and when those of a schedule come next."""
-    found, timers = _reports(_place(reports, StateLayout(state.resolve()))), next_runs()
+    found, timers = _reports(reports_in(reports, StateLayout(state.resolve()))), next_runs()
     if as_json:
         click.echo(json.dumps({"drills": found, "next": timers}))
         return
@@ -179,7 +109,7 @@ def list_drills(reports: Path | None, state: Path, as_json: bool) -> None:
 @json_option
 def abort(reports: Path | None, state: Path, as_json: bool) -> None:
     """Stop the drill that runs; what it took away is put back first."""
-    directory = _place(reports, StateLayout(state.resolve()))
+    directory = reports_in(reports, StateLayout(state.resolve()))
     ask_to_abort(directory)
     click.echo(json.dumps({"asked": True}) if as_json else "Asked: it puts everything back and ends.")
 
@@ -190,9 +120,9 @@ def run_and_keep(
     """Run a drill, listen to it, keep its report."""
     with counting(console, "Preparing the callers' lines") as progress:
         plans = make_plans(region, plan.seed, progress)
-    folder = new_folder(directory, plan.kind)
+    folder = new_folder(directory, plan.name)
     try:
-        with counting(console, f"Rounds: {plan.kind}") as progress:
+        with counting(console, f"Rounds: {plan.name}") as progress:
             done = asyncio.run(run_drill(region, plan, plans, folder, Progress(rounds=progress)))
     except BaseException:
         # Nothing was touched: there is nothing to report.
@@ -207,7 +137,7 @@ def run_and_keep(
 def _schedule(order: DrillOrder, calendar: str, *, as_json: bool) -> None:
     """Install the units, or show them where systemd does not run this machine or we may not."""
     with order.region() as region:
-        schedule = Schedule(kind=order.kind, region=region.name, command=order.command(), calendar=calendar)
+        schedule = Schedule(kind=order.name, region=region.name, command=order.command(), calendar=calendar)
     installs = is_possible() and os.geteuid() == 0
     if installs:
         schedule.install()
@@ -223,10 +153,6 @@ def _ears(region: DrillRegion) -> Ears:
     listeners = [WhisperListener(region.trunk.state.models / name) for name in JUDGE_MODELS]
     nobody = np.zeros(0, dtype=np.int16)
     return Ears(judge=Judge(listeners, region.tenants, nobody, TRUNK_HZ), listener=listeners[0])
-
-
-def _place(reports: Path | None, layout: StateLayout) -> Path:
-    return reports.resolve() if reports is not None else layout.root / "drills"
 
 
 def _reports(directory: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.caller import CallPlan, CallTrace, Ending
 from bench.carrier import Carrier, IncomingCall
 from bench.drills.errors import DrillHandError
-from bench.drills.live_call import LiveCall, LiveCalls
+from bench.drills.live_call import FeltBlow, LiveCall, LiveCalls
 from bench.drills.person import Person
 from bench.drills.region import DrillRegion, RunningCall
 from bench.run import STAGGER_S, line_cache, prepare_lines
@@ -27,6 +27,8 @@ RING_BACK_AFTER_S = 3.0
 RING_BACK_ATTEMPTS = 10
 # Who was refused does not ring again in the same moment.
 AGAIN_AFTER_S = 4.0
+# Who hears nothing any more ends their line, waits for a word, and gives up.
+COSTS_CALLS_WITHIN_S = 30.0
 # A slot is taken while the phone rings; clocks of machines agree within this.
 CLOCKS_AGREE_S = 1.0
 FOUND_WITHIN_S = 6.0
@@ -45,17 +47,26 @@ class EndedCall:
         """Answered, and it came to nothing: hung up by the other side, or nobody spoke any more."""
         return self.trace.answered_after_s is not None and not self.trace.is_script_done
 
+    @property
+    def decisive(self) -> FeltBlow | None:
+        """The blow that the call is counted under: the last one, or the one that was to cost it soon before its end.
+
+        A caller whose Asterisk is dead waits for a word for a while, in which other blows may fall.
+        """
+        ended_s = self.call.answered_s + self.trace.length_s
+        costly = (blow for blow in self.call.blows if blow.promise.calls_lost is None)
+        fatal = (blow for blow in costly if self.is_lost and ended_s - blow.at_s <= COSTS_CALLS_WITHIN_S)
+        return next(fatal, self.call.blows[-1] if self.call.blows else None)
+
 
 @dataclass(slots=True)
 class DrillCalls:
-    """Keeps `at_once` calls going until `end` is called. `rings_back`: those who lost theirs do."""
+    """Keeps `at_once` calls going until `end` is called. Who lost theirs rings back where that is promised to help."""
 
     region: DrillRegion
     carrier: Carrier
     seed: int
     at_once: int
-    loses_words: bool
-    rings_back: bool
     report: Callable[[int], None]
     recordings: Path
     live: LiveCalls = field(default_factory=LiveCalls)
@@ -80,31 +91,31 @@ class DrillCalls:
         for plan in plans:
             if self._is_over:
                 return
-            ended = await self._place(plan, is_ring_back=False)
-            if ended.is_lost and self.rings_back and ended.call.rounds:
+            ended = await self._place(plan)
+            cost = ended.decisive
+            if ended.is_lost and cost is not None and cost.promise.resumed_share is not None:
                 await asyncio.sleep(RING_BACK_AFTER_S)
-                ended = await self._ring_back(_rest_of(ended))
+                ended = await self._ring_back(_rest_of(ended), cost.number)
             if ended.trace.answered_after_s is None:
                 await asyncio.sleep(AGAIN_AFTER_S)
 
-    async def _ring_back(self, plan: CallPlan) -> EndedCall:
+    async def _ring_back(self, plan: CallPlan, lost_in: int) -> EndedCall:
         """As a person does: again and again until somebody answers, a few times."""
         for attempt in range(RING_BACK_ATTEMPTS):
-            ended = await self._place(replace(plan, call_id=f"again{attempt}-{plan.call_id}"), is_ring_back=True)
+            ended = await self._place(replace(plan, call_id=f"again{attempt}-{plan.call_id}"), lost_in)
             if ended.trace.answered_after_s is not None or self._is_over:
                 break
             await asyncio.sleep(AGAIN_AFTER_S)
         return ended
 
-    async def _place(self, plan: CallPlan, *, is_ring_back: bool) -> EndedCall:
-        call = LiveCall(plan=plan, rang_at=dt.datetime.now(dt.UTC), is_ring_back=is_ring_back)
+    async def _place(self, plan: CallPlan, lost_in: int | None = None) -> EndedCall:
+        call = LiveCall(plan=plan, rang_at=dt.datetime.now(dt.UTC), lost_in=lost_in)
         person = Person(
             carrier=self.carrier,
             plan=plan,
             doors=tuple(f"{host}:{port}" for host, port in self.region.doors),
             live=self.live,
             call=call,
-            loses_words=self.loses_words,
             answered=self._answered,
             recordings=self.recordings,
         )

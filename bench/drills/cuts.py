@@ -16,11 +16,15 @@ BALLAST = "/var/lib/borough/drill.ballast"
 LEFT_BYTES = 8 * 1024 * 1024
 NATS_PORTS = "{ 4222, 6222, 6223, 7422 }"
 NOW = "date +%s.%N"
-# Front door last: it takes calls only where somebody answers them.
-START_ALL = "systemctl start borough.target; systemctl start kamailio keepalived 2>/dev/null || true"
-START_HUB = "systemctl start borough.target"
+# As at a boot. Nobody waits for models to load, or for a self-test that is tried again.
+START_ALL = "systemctl start --no-block borough.target kamailio keepalived"
+START_HUB = "systemctl start --no-block borough.target"
 HEAL = f"nft delete table inet {TABLE} 2>/dev/null || true"
 EMPTY = f"rm -f {BALLAST}"
+_RECORDS = str(BALLAST).rpartition("/")[0]
+_IS_SHARED = f'systemd-detect-virt -q --container && [ "$(stat -c %d {_RECORDS})" = "$(stat -c %d /)" ]'
+# Prints something where the records lie on a disk that others need, too.
+SHARES_DISK = f"if {_IS_SHARED}; then echo shared; fi"
 
 
 def cut(shape: PartitionShape, peers: Sequence[str], ends_after_s: float) -> str:
@@ -78,12 +82,11 @@ def kill(unit: str) -> str:
 
 def fill(ends_after_s: float) -> str:
     """Take the room on the disk of the records; refuses where that is the disk of others, too."""
-    folder = shlex.quote(str(BALLAST).rpartition("/")[0])
     return (
-        f'if systemd-detect-virt -q --container && [ "$(stat -c %d {folder})" = "$(stat -c %d /)" ]; then\n'
+        f"if {_IS_SHARED}; then\n"
         '    echo "the records share their disk with the machine that this one is in" >&2; exit 1\nfi\n'
         f"{switch(EMPTY, ends_after_s)}\n{NOW}\n"
-        f"room=$(df --output=avail -B1 {folder} | tail -1)\n"
+        f"room=$(df --output=avail -B1 {_RECORDS} | tail -1)\n"
         f"fallocate -l $((room - {LEFT_BYTES})) {BALLAST}\n"
     )
 

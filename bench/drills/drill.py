@@ -2,7 +2,8 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +12,17 @@ from bench.caller import CallPlan
 from bench.carrier import Carrier, carrier_settings
 from bench.drills.abort import AbortSwitch
 from bench.drills.calls import DrillCalls, EndedCall, nobody
-from bench.drills.errors import DrillImpossibleError, DrillRefusedError
-from bench.drills.guard import refusals
-from bench.drills.kinds import Promise
+from bench.drills.choice import DrillPlan, drilled_kinds
+from bench.drills.drawing import draw_rounds
+from bench.drills.kinds import DrillKind
 from bench.drills.probe import SipCodes
 from bench.drills.region import DrillRegion
-from bench.drills.rounds import DrillPlan, Round, Rounds
+from bench.drills.rounds import Round, Rounds
 from bench.errors import BenchError, RegionMissingError
 from provisioning.asterisk.image import ensure_image
 from provisioning.asterisk.settings import PortRange
 
 LAST_CALL_WITHIN_S = 200.0
-# Calls go on before the first blow and after the last, to be compared with.
-SETTLE_S = 5.0
 RECORDINGS = "recordings"
 WAKE_EVERY_S = 0.25
 
@@ -34,13 +33,17 @@ class DrillRun:
 
     plan: DrillPlan
     region: str
-    promise: Promise
+    # What was drawn from; what the region cannot do, and why.
+    kinds: frozenset[DrillKind]
+    left_out: Mapping[str, str]
     started_at: dt.datetime
     ended_at: dt.datetime
     ended_because: str
     rounds: tuple[Round, ...]
     calls: tuple[EndedCall, ...]
     folder: Path
+    # From the first call to the end of the last round.
+    length_s: float
     # What was done when.
     log: tuple[tuple[dt.datetime, str], ...] = ()
     # How late the measuring process itself was woken up, in seconds: what it measured is no better than that.
@@ -62,31 +65,29 @@ async def run_drill(
 
     Raises DrillImpossibleError, DrillRefusedError (before anything was touched) or RegionMissingError.
     """
-    if plan.kind not in region.kinds:
-        able = ", ".join(sorted(region.kinds))
-        raise DrillImpossibleError(f"{plan.kind} cannot be run in {region.name}; what can: {able}")
-    refused = refusals(plan.kind, plan.spec, await region.health(), is_rehearsal=region.is_rehearsal)
-    if refused:
-        raise DrillRefusedError("; ".join(refused))
+    kinds, left_out = await drilled_kinds(region, plan)
     started_at = dt.datetime.now(dt.UTC)
     abort = AbortSwitch(folder.parent)
     late_s: list[float] = []
     with abort.on_signals():
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(_watch_ourselves(late_s), name="drill:late")
-            rounds, calls, why = await _go(region, plan, plans, folder, abort, progress)
+            going = _Going(region=region, plan=plan, kinds=kinds, folder=folder, abort=abort, progress=progress)
+            await going.run(plans)
             watching.cancel()
     return DrillRun(
         plan=plan,
         region=region.name,
-        promise=plan.spec.promise,
+        kinds=kinds,
+        left_out=left_out,
         started_at=started_at,
         ended_at=dt.datetime.now(dt.UTC),
-        ended_because=why or abort.why,
-        rounds=tuple(rounds.done),
-        calls=tuple(calls),
+        ended_because=going.why or abort.why,
+        rounds=tuple(going.rounds),
+        calls=tuple(going.calls),
         folder=folder,
-        log=tuple(rounds.log),
+        length_s=going.length_s,
+        log=tuple(going.log),
         late_s=tuple(late_s),
     )
 
@@ -99,53 +100,70 @@ async def _watch_ourselves(late_s: list[float]) -> None:
         late_s.append(clock() - due_s)
 
 
-async def _go(
-    region: DrillRegion,
-    plan: DrillPlan,
-    plans: Iterator[CallPlan],
-    folder: Path,
-    abort: AbortSwitch,
-    progress: Progress,
-) -> tuple[Rounds, Sequence[EndedCall], str]:
-    async with AsyncExitStack() as stack:
-        carrier = await stack.enter_async_context(await _carrier(region, folder))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        sip_codes = SipCodes(carrier)
-        calls = DrillCalls(
-            region=region,
+@dataclass(slots=True)
+class _Going:
+    """A drill that goes on; what is done of it stays when it ends early."""
+
+    region: DrillRegion
+    plan: DrillPlan
+    kinds: frozenset[DrillKind]
+    folder: Path
+    abort: AbortSwitch
+    progress: Progress
+    rounds: Sequence[Round] = ()
+    calls: Sequence[EndedCall] = ()
+    log: Sequence[tuple[dt.datetime, str]] = ()
+    length_s: float = 0.0
+    why: str = ""
+
+    async def run(self, plans: Iterator[CallPlan]) -> None:
+        """Raises RegionMissingError and what the carrier raises; what ends the rounds is `why`."""
+        async with AsyncExitStack() as stack:
+            carrier = await stack.enter_async_context(await _carrier(self.region, self.folder))
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            sip_codes = SipCodes(carrier)
+            calls = self._calls(carrier)
+            rounds = self._rounds(calls, carrier, sip_codes)
+            self.calls, self.rounds, self.log = calls.ended, rounds.done, rounds.log
+            watching = [
+                tasks.create_task(sip_codes.read(), name="drill:sip-codes"),
+                tasks.create_task(self.abort.watch(), name="drill:abort-file"),
+            ]
+            calling = tasks.create_task(calls.run(plans), name="drill:calls")
+            began_s = asyncio.get_running_loop().time()
+            try:
+                await rounds.run()
+            except* BenchError as group:
+                self.why = str(_first(group))
+            finally:
+                calls.end()
+                self.length_s = asyncio.get_running_loop().time() - began_s
+            await asyncio.wait({calling}, timeout=LAST_CALL_WITHIN_S)
+            for task in (calling, *watching):
+                task.cancel()
+
+    def _calls(self, carrier: Carrier) -> DrillCalls:
+        return DrillCalls(
+            region=self.region,
             carrier=carrier,
-            seed=plan.seed,
-            at_once=plan.at_once,
-            loses_words=plan.spec.loses_words,
-            rings_back=plan.spec.promise.resumed_share is not None,
-            report=progress.calls,
-            recordings=folder / RECORDINGS,
+            seed=self.plan.seed,
+            at_once=self.plan.at_once,
+            report=self.progress.calls,
+            recordings=self.folder / RECORDINGS,
         )
-        rounds = Rounds(
-            plan=plan,
-            region=region,
+
+    def _rounds(self, calls: DrillCalls, carrier: Carrier, sip_codes: SipCodes) -> Rounds:
+        return Rounds(
+            plans=draw_rounds(self.plan.seed, self.kinds, self.plan.shape),
+            times=self.plan.times,
+            for_s=math.inf if self.plan.for_s is None else self.plan.for_s,
+            region=self.region,
             calls=calls,
             carrier=carrier,
             sip_codes=sip_codes,
-            abort=abort,
-            progress=progress.rounds,
+            abort=self.abort,
+            progress=self.progress.rounds,
         )
-        watching = [
-            tasks.create_task(sip_codes.read(), name="drill:sip-codes"),
-            tasks.create_task(abort.watch(), name="drill:abort-file"),
-        ]
-        calling = tasks.create_task(calls.run(plans), name="drill:calls")
-        why = ""
-        try:
-            await rounds.run()
-        except* BenchError as group:
-            why = str(_first(group))
-        finally:
-            calls.end()
-        await asyncio.wait({calling}, timeout=LAST_CALL_WITHIN_S)
-        for task in (calling, *watching):
-            task.cancel()
-    return rounds, calls.ended, why
 
 
 def _first(group: BaseExceptionGroup[BenchError]) -> BenchError:

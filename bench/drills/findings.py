@@ -1,8 +1,8 @@
 """What a drill found: its calls listened to, judged, and joined with the rounds that struck them."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from bench.caller import Ending
 from bench.dialogue import greeting_of
@@ -20,6 +20,14 @@ REPEATED_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RingBack:
+    """A caller who lost their call in a round and rang back. `is_resumed` None: nobody listened."""
+
+    lost_in: int
+    is_resumed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """Figures of all rounds, in seconds; `noticed` is by round, in the order of its calls."""
 
@@ -28,8 +36,22 @@ class Findings:
     double_speech: tuple[str, ...]
     # Calls without a usable recording.
     unheard: tuple[str, ...]
-    ring_backs: int
-    ring_backs_resumed: int | None
+    ring_backs: tuple[RingBack, ...] = ()
+
+    def only(self, rounds: Collection[int], call_ids: Collection[str]) -> "Findings":
+        """Those of some rounds; `call_ids` are the calls that are counted under them."""
+        return replace(
+            self,
+            noticed={number: noticed for number, noticed in self.noticed.items() if number in rounds},
+            double_speech=tuple(call for call in self.double_speech if call in call_ids),
+            ring_backs=tuple(one for one in self.ring_backs if one.lost_in in rounds),
+        )
+
+    def resumed(self) -> int | None:
+        """How many who rang back were known again; None when nobody listened."""
+        if any(one.is_resumed is None for one in self.ring_backs):
+            return None
+        return sum(bool(one.is_resumed) for one in self.ring_backs)
 
     def silences_s(self) -> list[float]:
         """Of every call and blow after which the agent was heard again."""
@@ -67,9 +89,7 @@ def find(run: DrillRun, ears: Ears | None, progress: Callable[[int, int], None])
     untouched: list[Exchange] = []
     double: list[str] = []
     unheard: list[str] = []
-    resumed = 0
-    # One caller may have rung several times.
-    ring_backs = {one.call.plan.caller_number for one in run.calls if one.call.is_ring_back}
+    resumed: set[str] = set()
     for index, ended in enumerate(run.calls):
         progress(index + 1, len(run.calls))
         if ended.trace.answered_after_s is None:
@@ -80,9 +100,9 @@ def find(run: DrillRun, ears: Ears | None, progress: Callable[[int, int], None])
             unheard.append(ended.call.plan.call_id)
             continue
         exchange = hear(recording, ended.trace.utterances)
-        if ended.call.is_ring_back and ears is not None:
-            resumed += SORRY in greeting_of(recording, exchange, ears.listener).lower()
-        if not ended.call.blows_s:
+        if ended.call.is_ring_back and ears and SORRY in greeting_of(recording, exchange, ears.listener).lower():
+            resumed.add(ended.call.plan.caller_number)
+        if not ended.call.blows:
             untouched.append(exchange)
             continue
         verdict = ears.judge.judge(ended.trace, recording, exchange) if ears else None
@@ -95,15 +115,24 @@ def find(run: DrillRun, ears: Ears | None, progress: Callable[[int, int], None])
         usual_response_s=usual_response_s([one for _, one in struck], untouched),
         double_speech=tuple(double),
         unheard=tuple(unheard),
-        ring_backs=len(ring_backs),
-        ring_backs_resumed=resumed if ears is not None else None,
+        ring_backs=_ring_backs(run.calls, None if ears is None else resumed),
+    )
+
+
+def _ring_backs(calls: Sequence[EndedCall], resumed: Collection[str] | None) -> tuple[RingBack, ...]:
+    """One for each caller, who may have rung several times; `resumed` are the numbers of those who were known again."""
+    lost_in = {one.call.plan.caller_number: one.call.lost_in for one in calls}
+    return tuple(
+        RingBack(lost_in=number, is_resumed=None if resumed is None else caller in resumed)
+        for caller, number in lost_in.items()
+        if number is not None
     )
 
 
 def _struck(ended: EndedCall, exchange: Exchange, verdict: CallVerdict | None) -> StruckCall:
     return StruckCall(
         call_id=ended.call.plan.call_id,
-        blows_s=tuple(blow_s - ended.call.answered_s for blow_s in ended.call.blows_s),
+        blows_s=tuple(blow.at_s - ended.call.answered_s for blow in ended.call.blows),
         utterances=ended.trace.utterances,
         exchange=exchange,
         verdict=verdict,

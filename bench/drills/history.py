@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.drills.errors import DrillReportError
-from bench.drills.kinds import DrillKind, PartitionShape
+from bench.drills.kinds import PartitionShape
 from bench.drills.markdown import markdown
 
 REPORT, PAGE, CALLS = "report.json", "report.md", "calls.json"
@@ -24,9 +24,9 @@ COMPARED = {
 }
 
 
-def new_folder(directory: Path, kind: DrillKind) -> Path:
+def new_folder(directory: Path, kind: str) -> Path:
     """A folder for a drill that begins now."""
-    folder = directory / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{kind.value}"
+    folder = directory / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{kind}"
     folder.mkdir(parents=True)
     return folder
 

@@ -1,6 +1,7 @@
 """What can be drilled, what each kind needs and what it promises. Pure.
 
 `held_s` is how long the thing is kept away; 0: it is killed, and whoever supervises it brings it back.
+`weight` is how often a kind comes in a drill of many kinds: the shorter its rounds, the more.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,10 @@ class DrillKind(StrEnum):
     PARTITION = "partition"
     HUB = "hub"
     DISK_FULL = "disk-full"
+
+
+# A drill of many kinds, drawn one by one.
+RANDOM = "random"
 
 
 class PartitionShape(StrEnum):
@@ -58,6 +63,7 @@ class KindSpec:
     victim: Victim
     takes_node: bool
     promise: Promise
+    weight: int
     held_s: float = 0.0
     # Words that a caller says meanwhile may reach nobody, and are said again.
     loses_words: bool = False
@@ -70,6 +76,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="kill -9 of the call worker that has a call",
         victim=Victim.CALL,
         takes_node=False,
+        weight=8,
         loses_words=True,
         probe_every_s=3.0,
         promise=Promise(silence_ms=2000),
@@ -78,6 +85,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="kill -9 of the inference service of a node that has a call",
         victim=Victim.CALL,
         takes_node=True,
+        weight=6,
         probe_every_s=3.0,
         promise=Promise(extra_response_ms=1500),
     ),
@@ -85,6 +93,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="the power of a node that has a call is cut, and comes back",
         victim=Victim.CALL,
         takes_node=True,
+        weight=2,
         held_s=30.0,
         probe_every_s=0.5,
         back_within_s=420.0,
@@ -94,6 +103,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="kill -9 of the Asterisk of a node that has a call",
         victim=Victim.CALL,
         takes_node=True,
+        weight=4,
         probe_every_s=0.5,
         promise=Promise(calls_lost=None, rto_ms=3000, resumed_share=1.0),
     ),
@@ -101,6 +111,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="kill -9 of the SIP front door on the node that has the region's address",
         victim=Victim.ADDRESS_HOLDER,
         takes_node=True,
+        weight=5,
         probe_every_s=0.5,
         promise=Promise(rto_ms=3000),
     ),
@@ -108,6 +119,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="a node is cut off from its siblings",
         victim=Victim.CALL,
         takes_node=True,
+        weight=3,
         held_s=40.0,
         probe_every_s=1.0,
         promise=Promise(rto_ms=3000),
@@ -116,6 +128,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="the hub is dead, and comes back",
         victim=Victim.HUB,
         takes_node=False,
+        weight=2,
         held_s=45.0,
         promise=Promise(rto_ms=3000),
     ),
@@ -123,6 +136,7 @@ SPECS: Mapping[DrillKind, KindSpec] = {
         what="the disk of a node that has a call has no room left",
         victim=Victim.CALL,
         takes_node=True,
+        weight=2,
         held_s=30.0,
         promise=Promise(rto_ms=3000),
     ),

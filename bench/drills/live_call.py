@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bench.caller import CallPlan
+from bench.drills.kinds import SPECS, DrillKind, Promise
 
 
 class TurnPhase(StrEnum):
@@ -20,26 +21,60 @@ class TurnPhase(StrEnum):
     OVER = "over"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeltBlow:
+    """A blow that fell into a call: the number of its round, and when, on the loop's clock."""
+
+    number: int
+    kind: DrillKind
+    at_s: float
+
+    @property
+    def promise(self) -> Promise:
+        return SPECS[self.kind].promise
+
+    @property
+    def loses_words(self) -> bool:
+        return SPECS[self.kind].loses_words
+
+
 @dataclass(slots=True)
 class LiveCall:
-    """One call. `node` and `node_call_id` are known once its slot was found; `answered_s` and `blows_s` are on the
-    loop's clock; `rounds` has the number of each blow's round."""
+    """One call. `node` and `node_call_id` are known once its slot was found; `answered_s` is on the loop's clock;
+    `lost_in` is the round that cost the caller the call before, where this one is to go on with it."""
 
     plan: CallPlan
     rang_at: dt.datetime
-    is_ring_back: bool = False
+    lost_in: int | None = None
     answered_at: dt.datetime | None = None
     answered_s: float = 0.0
     phase: TurnPhase = TurnPhase.RINGING
     node: str = ""
     node_call_id: str = ""
-    blows_s: list[float] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
+    blows: list[FeltBlow] = field(default_factory=list)
     repeats: int = 0
 
-    def was_struck(self, since_s: float, until_s: float) -> bool:
-        """Whether a blow fell between two moments of the loop's clock."""
-        return any(since_s <= blow_s <= until_s for blow_s in self.blows_s)
+    @property
+    def is_ring_back(self) -> bool:
+        return self.lost_in is not None
+
+    @property
+    def rounds(self) -> list[int]:
+        """The numbers of the rounds that struck it."""
+        return [blow.number for blow in self.blows]
+
+    def feel(self, blow: FeltBlow) -> None:
+        """A blow fell into it; a second word about the same round corrects the first."""
+        self.forget(blow.number)
+        self.blows.append(blow)
+
+    def forget(self, number: int) -> None:
+        """The blow of this round did not fall."""
+        self.blows = [blow for blow in self.blows if blow.number != number]
+
+    def was_struck(self, since_s: float, until_s: float, *, losing_words: bool = False) -> bool:
+        """Whether a blow (`losing_words`: of a kind that loses some) fell between two moments of the loop's clock."""
+        return any(since_s <= blow.at_s <= until_s and (blow.loses_words or not losing_words) for blow in self.blows)
 
 
 @dataclass(slots=True)

@@ -58,8 +58,7 @@ class LocalRegion:
     def doors(self) -> Sequence[tuple[str, int]]:
         return [target.sip for target in self.targets if target.sip is not None]
 
-    @property
-    def kinds(self) -> frozenset[DrillKind]:
+    async def possible(self) -> frozenset[DrillKind]:
         found = {DrillKind.WORKER, DrillKind.INFERENCE}
         found |= {DrillKind.NODE} if len(self.targets) > 1 else set()
         found |= {DrillKind.HUB} if self._of(self.layout.hub.root.name) else set()
@@ -68,6 +67,9 @@ class LocalRegion:
 
     async def health(self) -> tuple[NodeHealth, ...]:
         return tuple([await asyncio.to_thread(self._health, target) for target in self.targets])
+
+    async def hub_troubles(self) -> Sequence[str]:
+        return [f"{service.name} is dead" for service in self._of(self.layout.hub.root.name) if service.pid is None]
 
     async def running_calls(self, node: str) -> tuple[RunningCall, ...]:
         held = await asyncio.to_thread(on_node.calls, self._settings(node))

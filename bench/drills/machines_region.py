@@ -23,6 +23,7 @@ PYTHON = "/opt/borough/current/bin/python"
 SETTINGS = "/etc/borough/rendered"
 UNITS = ("borough-nats", "borough-inference", "borough-asterisk", "borough-agent", "borough-litestream")
 FRONT_DOOR = ("kamailio", "keepalived")
+HUB_UNITS = ("borough-nats", "borough-authority", "borough-controlplane")
 LOOK_WITHIN_S = 20.0
 STRIKE_WITHIN_S = 60.0
 
@@ -70,12 +71,21 @@ class MachinesRegion:
     def doors(self) -> Sequence[tuple[str, int]]:
         return [(self.inventory.virtual_address, SIP_PORT)]
 
-    @property
-    def kinds(self) -> frozenset[DrillKind]:
-        return frozenset(DrillKind) - (frozenset() if self.inventory.hub else {DrillKind.HUB})
+    async def possible(self) -> frozenset[DrillKind]:
+        shared = await asyncio.gather(*(node.machine.shell(cuts.SHARES_DISK) for node in self.inventory.nodes))
+        no_disk = {DrillKind.DISK_FULL} if any(said.strip() for said in shared) else set()
+        return frozenset(DrillKind) - no_disk - (set() if self.inventory.hub else {DrillKind.HUB})
 
     async def health(self) -> tuple[NodeHealth, ...]:
         return tuple(await asyncio.gather(*(self._health(node.machine) for node in self.inventory.nodes)))
+
+    async def hub_troubles(self) -> Sequence[str]:
+        if self.inventory.hub is None:
+            return ()
+        try:
+            return await _dead(self.inventory.hub.machine, HUB_UNITS)
+        except DrillHandError as error:
+            return (f"it does not answer ({error})",)
 
     async def running_calls(self, node: str) -> tuple[RunningCall, ...]:
         return tuple(
@@ -116,7 +126,7 @@ class MachinesRegion:
             case DrillKind.NODE:
                 await self.power.restore(self._machine(blow.node))
             case DrillKind.HUB:
-                await self._hub().machine.shell(cuts.put_back(cuts.START_HUB), within_s=60.0)
+                await self._hub().machine.shell(cuts.put_back(cuts.START_HUB))
             case DrillKind.PARTITION:
                 await self._machine(blow.node).shell(cuts.put_back(cuts.HEAL))
             case DrillKind.DISK_FULL:
@@ -157,12 +167,10 @@ class MachinesRegion:
 
     async def _health(self, machine: SshMachine) -> NodeHealth:
         try:
-            active = await machine.run(["sh", "-c", f"systemctl is-active {' '.join((*UNITS, *FRONT_DOOR))} || true"])
+            dead = await _dead(machine, (*UNITS, *FRONT_DOOR))
             figures = await self._ask(machine, "health")
         except DrillHandError as error:
             return NodeHealth(node=machine.name, troubles=(f"it does not answer ({error})",))
-        units = zip((*UNITS, *FRONT_DOOR), active.split(), strict=False)
-        dead = [f"{unit} is {state}" for unit, state in units if state != "active"]
         return NodeHealth(
             node=machine.name,
             troubles=(*figures["troubles"], *dead),
@@ -192,6 +200,15 @@ class MachinesRegion:
         if self.inventory.hub is None:
             raise DrillImpossibleError("the inventory names no hub")
         return self.inventory.hub
+
+
+async def _dead(machine: SshMachine, units: Sequence[str]) -> list[str]:
+    """Which units do not run, and what they do instead. Raises DrillHandError."""
+    said = await machine.run(["sh", "-c", f"systemctl is-active {' '.join(units)} || true"], within_s=LOOK_WITHIN_S)
+    states = said.split()
+    if len(states) != len(units):
+        raise DrillHandError(f"{machine.name}: systemctl is-active answered {said[:200]!r}")
+    return [f"{unit} is {state}" for unit, state in zip(units, states, strict=True) if state != "active"]
 
 
 def _time(epoch_s: float) -> dt.datetime:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 PERCENTILES = ("silence_ms", "extra_response_ms", "rto_ms", "steady_ms", "whole_ms")
+KIND_PERCENTILES = ("silence_ms", "extra_response_ms", "rto_ms", "steady_ms")
 MEANS = {
     "silence_ms": "silence at the ear around a blow",
     "extra_response_ms": "first answer after a blow, longer than usual by",
@@ -19,6 +20,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _head(report),
         _verdict(report),
         _figures(report),
+        _kinds(report["kinds"]),
         _last(report["last"]),
         _lost(report),
         _rounds(report["rounds"]),
@@ -32,9 +34,23 @@ def _head(report: Mapping[str, Any]) -> str:
     kind = f"{report['kind']} ({report['shape']})" if report["shape"] else report["kind"]
     return (
         f"# Drill: {kind} in {report['region']}\n\n"
-        f"{report['what'][0].upper()}{report['what'][1:]}; {report['times']} of {report['asked_for']} rounds, seed"
-        f" {report['seed']}, {report['started_at']} to {report['ended_at']}."
+        f"{report['what'][0].upper()}{report['what'][1:]}; {report['times']} rounds ({_asked(report['asked_for'])}) in"
+        f" {report['length_ms'] / 60_000:.1f} min of calls, seed {report['seed']}, {report['started_at']} to"
+        f" {report['ended_at']}.{_drawn(report)}"
     )
+
+
+def _asked(asked_for: Mapping[str, Any]) -> str:
+    if asked_for["for_ms"] is None:
+        return f"{asked_for['times']} asked for"
+    return f"{asked_for['for_ms'] / 60_000:.1f} min asked for"
+
+
+def _drawn(report: Mapping[str, Any]) -> str:
+    if not report["kinds"]:
+        return ""
+    left_out = "; ".join(f"{kind} ({reason})" for kind, reason in report["left_out"].items())
+    return f"\n\nDrawn from: {', '.join(report['drawn_from'])}." + (f" Left out: {left_out}." if left_out else "")
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
@@ -74,6 +90,34 @@ def _figures(report: Mapping[str, Any]) -> str:
     return f"## Figures\n\n{table}\n\n{counts}"
 
 
+def _kinds(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line for each kind of a random drill; P95 with what was promised behind it."""
+    if not kinds:
+        return ""
+    head = ["kind", "rounds", "calls", "lost", *(f"{name} P95" for name in KIND_PERCENTILES), "turns lost"]
+    head += ["context kept / lost", "double speech", "rang back / resumed", "new calls / answered", ""]
+    return "## Kinds\n\n" + _table(head, [_kind(kind, one) for kind, one in kinds.items()])
+
+
+def _kind(kind: str, one: Mapping[str, Any]) -> list[str]:
+    promise, ring, new = one["promise"], one["ring_backs"], one["new_calls"]
+    return [
+        kind,
+        *(_promised(one[name], promise.get(name)) for name in ("times", "calls", "calls_lost")),
+        *(_promised(one[name]["p95"], promise.get(name)) for name in KIND_PERCENTILES),
+        _promised(one["turns_lost"], promise["turns_lost"]),
+        f"{one['context']['kept']} / {one['context']['lost']}",
+        _text(one["double_speech"]),
+        f"{ring['made']} / {_text(ring['resumed'])}",
+        f"{new['placed']} / {new['answered']}",
+        "not kept" if one["missed"] else "kept",
+    ]
+
+
+def _promised(value: object, promised: object) -> str:
+    return _text(value) if promised is None else f"{_text(value)} ({promised})"
+
+
 def _last(last: Mapping[str, Any] | None) -> str:
     if last is None:
         return "## Last drill\n\nThis is the first one of its kind here."
@@ -98,6 +142,7 @@ def _rounds(rounds: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         [
             _text(one["number"]),
+            one["kind"],
             one["what"],
             f"{one['moment']['phase']} + {one['moment']['delay_ms']} ms",
             _joined(each["silence_ms"] for each in one["calls"]),
@@ -108,7 +153,7 @@ def _rounds(rounds: Sequence[Mapping[str, Any]]) -> str:
         for one in rounds
     ]
     return "## Rounds\n\n" + _table(
-        ["", "what", "moment of the turn", "silence (ms)", "RTO (ms)", "whole (ms)", "turns lost"], cells
+        ["", "kind", "what", "moment of the turn", "silence (ms)", "RTO (ms)", "whole (ms)", "turns lost"], cells
     )
 
 

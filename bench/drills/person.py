@@ -43,14 +43,13 @@ AHEAD_S = 0.25
 
 @dataclass(slots=True)
 class Person:
-    """One caller with one call. `loses_words`: what is said into a blow may have reached nobody."""
+    """One caller with one call."""
 
     carrier: Carrier
     plan: CallPlan
     doors: tuple[str, ...]
     live: LiveCalls
     call: LiveCall
-    loses_words: bool
     answered: Callable[[LiveCall], None]
     # Where what it says and hears is kept.
     recordings: Path
@@ -143,7 +142,7 @@ class Person:
                 if answered_s is None:
                     return
                 # Until the agent answers, the words may be with the worker alone.
-                if not self.loses_words or not self.call.was_struck(began_s - DEAF_S, answered_s):
+                if not self.call.was_struck(began_s - DEAF_S, answered_s, losing_words=True):
                     break
                 self.call.repeats += 1
         log.is_done = True

@@ -67,6 +67,12 @@ class WatchedRegion(Protocol):
     async def health(self) -> tuple[NodeHealth, ...]:
         """Every node, as it is now; one that does not answer is in trouble."""
 
+    async def hub_troubles(self) -> Sequence[str]:
+        """What keeps the hub from serving; nothing where there is none."""
+
+    async def possible(self) -> frozenset[DrillKind]:
+        """What its machines allow to be done to it. Raises DrillHandError."""
+
     async def running_calls(self, node: str) -> tuple[RunningCall, ...]:
         """The calls that a node has now. Raises DrillHandError."""
 
@@ -113,7 +119,3 @@ class DrillRegion(WatchedRegion, StruckRegion, Protocol):
     @property
     def tenants(self) -> Path:
         """The documents of those whom it answers for."""
-
-    @property
-    def kinds(self) -> frozenset[DrillKind]:
-        """What can be done to it."""

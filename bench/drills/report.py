@@ -1,23 +1,32 @@
 """The incident report of a drill: one JSON document, and the same as Markdown.
 
-Owns the keys of report.json and of `borough drill run --json`. All durations are milliseconds.
+Owns the keys of report.json and of `borough drill run --json`, `figures` those of the figures. All durations are
+milliseconds.
 """
 
 import datetime as dt
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bench.caller import Ending
 from bench.drills.drill import RECORDINGS, DrillRun
+from bench.drills.figures import (
+    counted,
+    figures_by_kind,
+    figures_of,
+    missed_at_random,
+    missed_promises,
+    new_calls,
+    percentiles,
+    promise_document,
+    rto_s,
+    steady_s,
+)
 from bench.drills.findings import Findings, lost_calls, unanswered_calls
-from bench.drills.kinds import Promise
 from bench.drills.measurement import Noticed
-from bench.drills.probe import Probe
 from bench.drills.rounds import Round
-from bench.report import hardware, milliseconds
+from bench.report import hardware
 
-NO_SAMPLES = {"p50": None, "p95": None, "p99": None, "max": None, "count": 0}
 METHOD = (
     "Calls are real ones, placed by a carrier outside the region; silence, responses and context are taken from what "
     "reached the caller's ear, judged by recognisers that the region does not use. rto_ms: the blow to the answer of "
@@ -28,23 +37,30 @@ METHOD = (
 
 def document(run: DrillRun, findings: Findings) -> dict[str, Any]:
     """The report, without the comparison with the last one."""
-    figures = _figures(run, findings)
-    missed = missed_promises(run.promise, figures)
+    figures = figures_of(run, findings)
+    kinds = figures_by_kind(run, findings)
+    is_random = run.plan.kind is None
+    missed = missed_at_random(run, figures, kinds) if is_random else missed_promises(run.plan.promise, figures)
     return {
-        "kind": run.plan.kind.value,
+        "kind": run.plan.name,
         "shape": run.plan.shape.value if run.plan.shape else None,
         "region": run.region,
-        "what": run.plan.spec.what,
+        "what": run.plan.what,
         "seed": run.plan.seed,
         "started_at": _time(run.started_at),
         "ended_at": _time(run.ended_at),
-        "asked_for": run.plan.times,
+        "asked_for": {"times": run.plan.times, "for_ms": _ms(run.plan.for_s), "only": sorted(run.plan.only)},
+        # From the first call to the end of the last round.
+        "length_ms": _ms(run.length_s),
         **figures,
+        "kinds": dict(kinds) if is_random else {},
+        "drawn_from": sorted(run.kinds),
+        "left_out": dict(run.left_out),
         "ended_because": run.ended_because,
         "passed": not missed and not run.ended_because,
         "missed": missed,
-        "promise": {name: getattr(run.promise, name) for name in Promise.__slots__},
-        "rounds": [_round(one, findings.noticed.get(one.number, ())) for one in run.rounds],
+        "promise": promise_document(run.plan.promise),
+        "rounds": [_round(one, findings.noticed.get(one.plan.number, ())) for one in run.rounds],
         "timeline": timeline(run),
         "evidence": _evidence(run, findings),
         "hardware": hardware(),
@@ -52,105 +68,12 @@ def document(run: DrillRun, findings: Findings) -> dict[str, Any]:
     }
 
 
-def _figures(run: DrillRun, findings: Findings) -> dict[str, Any]:
-    probes = [probe for one in run.rounds for probe in one.probes]
-    contexts = findings.contexts()
-    lost = lost_calls(run)
-    return {
-        "times": len(run.rounds),
-        "calls": len(run.calls),
-        "calls_struck": sum(bool(one.call.blows_s) for one in run.calls),
-        "calls_lost": len(lost),
-        "calls_lost_not_struck": sum(not one.call.blows_s for one in lost),
-        "calls_unanswered": len(unanswered_calls(run)),
-        "silence_ms": _percentiles(findings.silences_s()),
-        "extra_response_ms": _percentiles(findings.extra_responses_s()),
-        "rto_ms": _percentiles([rto for one in run.rounds if (rto := rto_s(one.probes)) is not None]),
-        "steady_ms": _percentiles([steady for one in run.rounds if (steady := steady_s(one.probes)) is not None]),
-        "whole_ms": _percentiles([one.whole_after_s for one in run.rounds if one.whole_after_s is not None]),
-        "turns_lost": sum(one.turns_lost for one in run.rounds),
-        "context": {"kept": contexts[True], "lost": contexts[False]},
-        "double_speech": len(findings.double_speech),
-        "lines_said_again": sum(one.call.repeats for one in run.calls),
-        "ring_backs": {"made": findings.ring_backs, "resumed": findings.ring_backs_resumed},
-        "new_calls": _new_calls(probes),
-    }
-
-
-def _new_calls(probes: Sequence[Probe]) -> dict[str, Any]:
-    failed = [probe for probe in probes if probe.answered_after_s is None]
-    return {
-        "placed": len(probes),
-        "answered": len(probes) - len(failed),
-        "failed_by_sip_code": _counted(probe.sip_code for probe in failed),
-        "answered_after_ms": _percentiles([p.answered_after_s for p in probes if p.answered_after_s is not None]),
-    }
-
-
-def rto_s(probes: Sequence[Probe]) -> float | None:
-    """The answer of the first new call after the blow; None when none was answered."""
-    return min((probe.answered_s for probe in probes if probe.answered_s is not None), default=None)
-
-
-def steady_s(probes: Sequence[Probe]) -> float | None:
-    """The answer of the first new call after which none failed; None when the last one failed."""
-    failed = max((probe.placed_s for probe in probes if probe.answered_s is None), default=-1.0)
-    return min(
-        (probe.answered_s for probe in probes if probe.answered_s is not None and probe.placed_s > failed),
-        default=None,
-    )
-
-
-def missed_promises(promise: Promise, figures: Mapping[str, Any]) -> list[str]:
-    """Every promise that was not kept, in words."""
-    missed = _missed_percentiles(promise, figures)
-    if promise.calls_lost is not None and figures["calls_lost"] > promise.calls_lost:
-        missed.append(f"{figures['calls_lost']} calls lost, {promise.calls_lost} promised")
-    if figures["calls_lost_not_struck"]:
-        missed.append(f"{figures['calls_lost_not_struck']} calls lost that no blow fell into")
-    if figures["turns_lost"] > promise.turns_lost:
-        missed.append(f"{figures['turns_lost']} committed turns lost")
-    if promise.resumed_share is not None:
-        missed += _missed_ring_backs(figures["ring_backs"], promise.resumed_share)
-    if promise.calls_lost == 0 and figures["context"]["lost"]:
-        missed.append(f"{figures['context']['lost']} calls went on without the context")
-    if figures["double_speech"]:
-        missed.append(f"{figures['double_speech']} calls in which the agent spoke double")
-    return missed
-
-
-def _missed_percentiles(promise: Promise, figures: Mapping[str, Any]) -> list[str]:
-    limits = {
-        "silence_ms": promise.silence_ms,
-        "extra_response_ms": promise.extra_response_ms,
-        "rto_ms": promise.rto_ms,
-        "steady_ms": promise.rto_ms,
-    }
-    missed = [
-        f"{name} P95 {figures[name]['p95']}, {limit} promised"
-        for name, limit in limits.items()
-        if limit is not None and (figures[name]["p95"] is None or figures[name]["p95"] > limit)
-    ]
-    answered = figures["new_calls"]["answered_after_ms"]["p95"]
-    if promise.rto_ms is not None and answered is not None and answered > promise.rto_ms:
-        missed.append(f"new calls waited {answered} ms for their answer (P95), {promise.rto_ms} promised")
-    without = figures["times"] - figures["rto_ms"]["count"]
-    return [*missed, *([f"no new call was answered in {without} round(s)"] if without else [])]
-
-
-def _missed_ring_backs(ring_backs: Mapping[str, Any], share: float) -> list[str]:
-    made, resumed = ring_backs["made"], ring_backs["resumed"]
-    if resumed is None or resumed >= share * made:
-        return []
-    return [f"{resumed} of {made} callers who rang back were resumed"]
-
-
 def timeline(run: DrillRun) -> list[dict[str, str]]:
     """What happened when, in order of time."""
     events: list[tuple[dt.datetime, str]] = [(run.started_at, "calls begin")]
     events += run.log
     for one in run.rounds:
-        name, at = f"round {one.number + 1}", one.struck.at
+        name, at = f"round {one.plan.number + 1}", one.struck.at
         first = rto_s(one.probes)
         if first is not None:
             events.append((at + dt.timedelta(seconds=first), f"{name}: a new call is answered"))
@@ -169,12 +92,13 @@ def timeline(run: DrillRun) -> list[dict[str, str]]:
 
 def _round(one: Round, noticed: Sequence[Noticed]) -> dict[str, Any]:
     return {
-        "number": one.number + 1,
+        "number": one.plan.number + 1,
+        "kind": one.plan.kind.value,
         "struck_at": _time(one.struck.at),
         "what": one.struck.what,
         "node": one.blow.node,
         "shape": one.blow.shape.value if one.blow.shape else None,
-        "moment": {"phase": str(one.phase), "delay_ms": _ms(one.delay_s)},
+        "moment": {"phase": str(one.plan.phase), "delay_ms": _ms(one.plan.delay_s)},
         "calls": [
             {
                 "call": each.call_id,
@@ -188,7 +112,7 @@ def _round(one: Round, noticed: Sequence[Noticed]) -> dict[str, Any]:
         "calls_struck": list(one.call_ids),
         "rto_ms": _ms(rto_s(one.probes)),
         "steady_ms": _ms(steady_s(one.probes)),
-        "new_calls": _new_calls(one.probes),
+        "new_calls": new_calls(one.probes),
         "whole_after_ms": _ms(one.whole_after_s),
         "address": {"before": one.holder_before, "after": one.holder_after},
         "turns_before": one.turns_before,
@@ -201,7 +125,7 @@ def _evidence(run: DrillRun, findings: Findings) -> dict[str, Any]:
         "recordings": str(run.folder / RECORDINGS),
         "unheard_recordings": list(findings.unheard),
         "double_speech": list(findings.double_speech),
-        "measured_late_ms": _percentiles(run.late_s),
+        "measured_late_ms": percentiles(run.late_s),
         "usual_response_ms": _ms(findings.usual_response_s),
         "lost": [
             {
@@ -214,17 +138,8 @@ def _evidence(run: DrillRun, findings: Findings) -> dict[str, Any]:
             }
             for one in lost_calls(run)
         ],
-        "unanswered_by_cause": _counted(one.trace.cause for one in unanswered_calls(run)),
+        "unanswered_by_cause": counted(one.trace.cause for one in unanswered_calls(run)),
     }
-
-
-def _percentiles(seconds: Sequence[float]) -> dict[str, int | None]:
-    found = milliseconds(seconds)
-    return {**NO_SAMPLES, **(found or {})}
-
-
-def _counted(values: Any) -> dict[str, int]:
-    return {str(value): count for value, count in sorted(Counter(values).items())}
 
 
 def _ms(seconds: float | None) -> int | None:
@@ -245,7 +160,7 @@ def calls_document(run: DrillRun) -> list[dict[str, Any]]:
             "is_ring_back": one.call.is_ring_back,
             "answered_at": _time(one.trace.answered_at),
             "length_ms": _ms(one.trace.length_s),
-            "blows_ms": [_ms(blow_s - one.call.answered_s) for blow_s in one.call.blows_s],
+            "blows_ms": [_ms(blow.at_s - one.call.answered_s) for blow in one.call.blows],
             "rounds": [number + 1 for number in one.call.rounds],
             "lines": [
                 {"line": each.line, "start_ms": _ms(each.start_s), "end_ms": _ms(each.end_s)}

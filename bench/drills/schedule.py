@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.drills.errors import DrillHandError
-from bench.drills.kinds import DrillKind
 
 UNITS = Path("/etc/systemd/system")
 RUNNING = Path("/run/systemd/system")
@@ -22,18 +21,18 @@ COMMAND_WITHIN_S = 30.0
 class Schedule:
     """`command` is run at each time of `calendar` (systemd.time(7))."""
 
-    kind: DrillKind
+    kind: str
     region: str
     command: Sequence[str]
     calendar: str = MONTHLY
 
     @property
     def unit(self) -> str:
-        return f"borough-drill-{self.region}-{self.kind.value}"
+        return f"borough-drill-{self.region}-{self.kind}"
 
     def files(self) -> Mapping[str, str]:
         """Both units, by file name."""
-        what = f"Drill: {self.kind.value} in {self.region}"
+        what = f"Drill: {self.kind} in {self.region}"
         words = " ".join(_quoted(word) for word in self.command)
         return {
             f"{self.unit}.service": (
