@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edge.sync.cordon import ISOLATED_FILE
 from tests.ansible.front_door.network import Host, plug_cable, pull_cable, until
 from tests.ansible.front_door.region import NODES, VIP, open_door
 from tests.ansible.front_door.roles import render, role_file
 from tests.ansible.front_door.root import inside, running
 
 MOVES_WITHIN_S = 3.0
+NATS_PORT = 6222
 NAMES = ("a", "b", "c")
 PROGRAMS = ("front-door-check", "front-door-in-region", "front-door-state")
 
@@ -27,7 +27,7 @@ def keepalived(host: Host, root: Path, directory: Path) -> Iterator[None]:
         "front_door_vip_interface": "eth0",
         "front_door_router_name": host.namespace,
         "front_door_textfiles": "/srv",
-        "front_door_isolated": f"/srv/{ISOLATED_FILE}",
+        "front_door_deciding_nodes": list(NODES),
         "_front_door_programs": "/srv",
     }
     for name in PROGRAMS:
@@ -44,7 +44,7 @@ def keepalived(host: Host, root: Path, directory: Path) -> Iterator[None]:
 def test_address_follows_the_front_door_that_answers(hosts: dict[str, Host], root: Path, tmp_path: Path) -> None:
     """kamailio is killed, then a whole node is cut off; who comes back does not take the address back.
 
-    Who is cut off keeps the address, too, until its agent calls the node isolated; nobody's word alone moves it.
+    Who hears nobody gives it up; whose siblings have lost only their kamailios keeps it.
     """
     hosts["a"].run("ip", "address", "delete", f"{VIP}/24", "dev", "eth0")
     doors: dict[str, ExitStack] = {}
@@ -64,17 +64,23 @@ def test_address_follows_the_front_door_that_answers(hosts: dict[str, Host], roo
         until(lambda: _metric(tmp_path / first, "is_faulty") == 0, within_s=5.0, what="the first answers again")
         assert _holders(hosts) == [second], "nobody takes the address from somebody who answers"
         pull_cable(hosts[second])
-        until(lambda: len(_holders(hosts)) == 2, within_s=MOVES_WITHIN_S, what="the rest has the address again")
-        isolated = tmp_path / second / ISOLATED_FILE
-        isolated.touch()
-        until(lambda: second not in _holders(hosts), within_s=MOVES_WITHIN_S, what="who is isolated gives it up")
+        others = {*NAMES} - {second}
+        until(
+            lambda: _holders(hosts) in [[name] for name in others],
+            within_s=MOVES_WITHIN_S,
+            what="the address is on the larger side",
+        )
         [third] = _holders(hosts)
         plug_cable(hosts[second])
         until(lambda: _metric(tmp_path / second, "is_faulty") == 0, within_s=5.0, what="siblings are heard again")
-        isolated.unlink()
-        (tmp_path / third / ISOLATED_FILE).touch()
-        time.sleep(MOVES_WITHIN_S)
-        assert _holders(hosts) == [third], "siblings answer: the address stays, with a 503 where all are isolated"
+        with hosts[second].open_socket(socket.SOCK_STREAM) as nats:
+            nats.bind((hosts[second].address, NATS_PORT))
+            nats.listen()
+            for name in {*NAMES} - {third}:
+                doors[name].close()
+            time.sleep(MOVES_WITHIN_S)
+            assert _holders(hosts) == [third], "it is the last front door, and not cut off"
+        until(lambda: not _holders(hosts), within_s=MOVES_WITHIN_S, what="who hears nobody gives it up")
 
 
 def test_check_tells_a_hung_kamailio_from_a_living_one(hosts: dict[str, Host], root: Path, tmp_path: Path) -> None:

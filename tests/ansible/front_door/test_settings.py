@@ -8,7 +8,7 @@ import yaml
 
 from tests.ansible.front_door.door import write_settings
 from tests.ansible.front_door.network import Host
-from tests.ansible.front_door.region import TRUNKS, VIP
+from tests.ansible.front_door.region import NODES, TRUNKS, VIP
 from tests.ansible.front_door.roles import ROLES, render
 from tests.ansible.front_door.root import inside
 
@@ -44,7 +44,8 @@ def test_keepalived_takes_its_settings(hosts: dict[str, Host], root: Path, tmp_p
     variables = {
         "borough_vip": VIP,
         "borough_address": "10.60.0.11",
-        "front_door_nodes": ["10.60.0.11", "10.60.0.12"],
+        "front_door_nodes": list(NODES),
+        "front_door_deciding_nodes": list(NODES),
         "front_door_vip_interface": "eth0",
         "front_door_router_name": "node",
         "_front_door_programs": "/usr/bin",
