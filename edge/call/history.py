@@ -189,7 +189,8 @@ class CallHistory:
         """The call is over."""
         self._metrics.calls_active.dec()
         self._metrics.observe_end(outcome=outcome.value, transport=self._facts.transport.value, intent=self._intent)
-        kept_reason = self._record.reason or reason
+        # Why a call failed tells more than why it had been handed to a human, which its transfer tells.
+        kept_reason = reason if outcome is CallOutcome.FAILED else self._record.reason or reason
         self._save(
             replace(
                 self._record,

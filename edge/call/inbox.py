@@ -54,6 +54,19 @@ class Drained:
     """The node shuts down and the time for running calls is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class FarewellEnded:
+    """The caller has heard why the call ends, or cannot."""
+
+
 Happening = (
-    LegEvent | PreparationFinished | PlayoutEnded | ToolFinished | TransferFinished | Tick | CallerGone | Drained
+    LegEvent
+    | PreparationFinished
+    | PlayoutEnded
+    | ToolFinished
+    | TransferFinished
+    | Tick
+    | CallerGone
+    | Drained
+    | FarewellEnded
 )

@@ -21,6 +21,7 @@ from edge.call.hold import play_ringing
 from edge.call.inbox import (
     CallerGone,
     Drained,
+    FarewellEnded,
     Happening,
     PlayoutEnded,
     PreparationFinished,
@@ -31,6 +32,7 @@ from edge.call.inbox import (
 from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle, CallState
 from edge.call.observer import CallActivity, CallEnded, CallObserver, StateChanged
 from edge.call.ports import (
+    SAMPLE_RATE_HZ,
     AudioReceived,
     CallControl,
     DigitPressed,
@@ -71,6 +73,11 @@ MISSING_AUDIO_S = 0.2
 TRANSFER_RING_S = 25.0
 HANG_UP_WITHIN_S = 5.0
 INBOX_LIMIT = 2_000
+# The mark behind the farewell; those of replies are numbers.
+FAREWELL = "farewell"
+FAREWELL_AT_MOST_S = 4.0
+# Its mark may come late; the node waits for us.
+FAREWELL_GRACE_S = 1.0
 SORRY_STUCK = "I'm sorry, I have a technical problem. Let me get someone to help you."
 
 
@@ -107,9 +114,10 @@ class ToolRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallParts:
-    """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply; `save`
-    takes the state of the call for whoever may have to go on with it, and returns at once; `ring_back` is the call that
-    its caller was cut off from."""
+    """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply;
+    `farewell` is what a caller hears whom the node's stop cuts off (int16 mono 16 kHz, FAREWELL_AT_MOST_S at most);
+    `save` takes the state of the call for whoever may have to go on with it, and returns at once; `ring_back` is the
+    call that its caller was cut off from."""
 
     facts: CallFacts
     leg: MediaLeg
@@ -122,6 +130,7 @@ class CallParts:
     tools: ToolRunner
     human: str
     filler: str
+    farewell: bytes = b""
     now: Callable[[], float]
     save: Callable[[SavedCall], None] = field(default=lambda _: None)
     resumption: Resumption | None = None
@@ -145,6 +154,8 @@ class CallSession:
         self._awaited: Escalate | RunTool | None = None
         self._tool_key = ""
         self._has_moved = False
+        self._is_leaving = False
+        self._farewell_heard = asyncio.Event()
         self._cause = HangupCause.NORMAL
 
     async def run(self) -> CallOutcome:
@@ -174,7 +185,7 @@ class CallSession:
         return self._outcome
 
     def drain(self) -> None:
-        """The node stops: end this call now, with a word to the caller if there is time."""
+        """The node stops: end this call, once the caller has heard the farewell."""
         self._post(Drained())
 
     def _turn_parts(self, tasks: asyncio.TaskGroup) -> TurnParts:
@@ -201,7 +212,8 @@ class CallSession:
         self._has_moved = True
 
     def _save_if_moved(self) -> None:
-        if not self._has_moved or self._lifecycle.state is CallState.ENDED:
+        # Who is cut off goes on where they stood before the farewell.
+        if not self._has_moved or self._is_leaving or self._lifecycle.state is CallState.ENDED:
             return
         self._has_moved = False
         parts, turns = self._parts, self._turns
@@ -237,6 +249,7 @@ class CallSession:
         else:
             self._turns.restore(DialogueState(), resumption.adopted.next_seq)
         if resumption.is_with_human:
+            self._awaited = None if saved is None or saved.action is None else saved.action.escalate
             self._stay_with_human(resumption.unrecorded_transfer)
         else:
             self._advance(CallEvent.ADOPTED)
@@ -254,7 +267,9 @@ class CallSession:
         resumption = self._parts.resumption
         saved = resumption.current if resumption is not None else None
         if saved is not None:
-            saved = replace(saved, dialogue=self._turns.state)
+            # A human who has left since is not rung again.
+            action = None if saved.phase is Phase.WITH_HUMAN else saved.action
+            saved = replace(saved, dialogue=self._turns.state, action=action)
         words = first_words(self._parts.conversation, saved)
         if words.turn is None:
             self._say(words.reply, is_protected=words.is_protected)
@@ -311,7 +326,8 @@ class CallSession:
 
     async def _handle_inbox(self) -> None:
         while self._lifecycle.state is not CallState.ENDED:
-            self._handle(await self._inbox.get())
+            handle = self._handle_last if self._is_leaving else self._handle
+            handle(await self._inbox.get())
             self._save_if_moved()
 
     def _handle(self, happening: Happening) -> None:  # noqa: C901, PLR0912 - one case an event
@@ -343,8 +359,27 @@ class CallSession:
                 # A transfer takes the leg away, a hang-up is told by CallerGone, anything else is a watchdog's matter.
                 log.debug("leg_closed", reason=happening.reason)
             case Drained():
-                self._finish(CallOutcome.FAILED, "node_stopped")
+                self._on_drained()
+            case FarewellEnded():
+                pass
+
+    def _handle_last(self, happening: Happening) -> None:
+        """While the farewell is said nothing else is; what was under way is put on record."""
+        match happening:
+            case AudioReceived():
+                self._watchdog.last_frame = self._parts.now()
+            case PlayoutReached(mark=mark) if mark == FAREWELL:
+                self._farewell_heard.set()
+            case ToolFinished():
+                self._parts.history.tool(happening)
+            case TransferFinished():
+                self._parts.history.transferred(happening)
+            case CallerGone():
+                self._advance(CallEvent.CALLER_HUNG_UP)
+            case FarewellEnded():
                 self._fail()
+            case _:
+                pass
 
     def _on_audio(self, pcm: bytes) -> None:
         if self._lifecycle.state is CallState.TALKING:
@@ -397,18 +432,39 @@ class CallSession:
         )
 
     def _on_gone(self) -> None:
-        if self._lifecycle.state is CallState.WITH_HUMAN:
-            self._advance(CallEvent.HUMAN_FINISHED)
-            return
         if self._lifecycle.state is CallState.ENDED:
             return
         if self._parts.control.was_lost:
             self._finish(CallOutcome.FAILED, "leg_lost")
             self._fail()
             return
+        if self._lifecycle.state is CallState.WITH_HUMAN:
+            self._advance(CallEvent.HUMAN_FINISHED)
+            return
         if self._turns.voice.is_speaking and self._lifecycle.state is CallState.TALKING:
             self._outcome = CallOutcome.ABANDONED
         self._advance(CallEvent.CALLER_HUNG_UP)
+
+    def _on_drained(self) -> None:
+        self._finish(CallOutcome.FAILED, "node_stopped")
+        if not self._parts.farewell or self._lifecycle.state not in (CallState.TALKING, CallState.TRANSFERRING):
+            self._fail()
+            return
+        self._is_leaving = True
+        self._turns.end()
+        self._spawn(self._say_farewell(), "farewell")
+
+    async def _say_farewell(self) -> None:
+        leg, pcm = self._parts.leg, self._parts.farewell[: round(FAREWELL_AT_MOST_S * SAMPLE_RATE_HZ) * 2]
+        try:
+            async with asyncio.timeout(len(pcm) / 2 / SAMPLE_RATE_HZ + FAREWELL_GRACE_S):
+                await self._turns.voice.silence()
+                await leg.send(pcm)
+                await leg.mark(FAREWELL)
+                await self._farewell_heard.wait()
+        except Exception:
+            log.warning("farewell_failed", exc_info=True)
+        self._post(FarewellEnded())
 
     # What turn-taking tells (TurnListener).
 
@@ -494,15 +550,16 @@ class CallSession:
 
     def _on_transfer(self, finished: TransferFinished) -> None:
         self._parts.history.transferred(finished)
-        self._awaited = None
         self.moved()
         match finished.outcome:
             case TransferOutcome.CONNECTED:
+                # Its action stays saved: who is cut off from the human and rings back is put through again.
                 self._finish(CallOutcome.ESCALATED, "transferred")
                 self._advance(CallEvent.TRANSFER_CONNECTED)
             case TransferOutcome.CALLER_GONE:
-                self._advance(CallEvent.CALLER_HUNG_UP)
+                self._on_gone()
             case _:
+                self._awaited = None
                 self._advance(CallEvent.TRANSFER_FAILED)
                 self._say(self._parts.conversation.after_transfer_failed(self._turns.state, finished.outcome))
 

@@ -214,6 +214,9 @@ class TurnTaking:
         """The call is over: count what was heard, stop everything."""
         if self._turn is not None:
             self._count(self._turn, was_interrupted=self._voice.is_speaking)
+        if self._playout is not None:
+            self._playout.cancel()
+            self._playout = None
         self._drop_preparation()
 
     def purpose(self, priority: Priority) -> Purpose:

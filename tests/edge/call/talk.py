@@ -245,6 +245,7 @@ class Talk:
     records: list[Record]
     saved: list[SavedCall]
     call: asyncio.Task[CallOutcome]
+    session: CallSession
 
     def turns(self) -> list[TurnRecord]:
         return [record for record in self.records if isinstance(record, TurnRecord)]
@@ -273,6 +274,7 @@ async def talking(
     watchdog: WatchdogSettings | None = None,
     resumption: Resumption | None = None,
     ring_back: RingBack | None = None,
+    farewell: bytes = b"",
 ) -> AsyncIterator[Talk]:
     """A call that was just answered, or that another worker had."""
     leg, control, recogniser, tools = ListLeg(), ListControl(), ScriptedRecogniser(*(answers or ("",))), OneTool()
@@ -311,6 +313,7 @@ async def talking(
             tools=tools,
             human="+15550190",
             filler="one moment please",
+            farewell=farewell,
             now=time.monotonic,
             save=saved.append,
             resumption=resumption,
@@ -330,5 +333,6 @@ async def talking(
             records=records,
             saved=saved,
             call=call,
+            session=session,
         )
         control.ended.set()

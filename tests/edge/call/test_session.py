@@ -1,7 +1,10 @@
 import asyncio
 from pathlib import Path
 
-from edge.call.ports import DigitPressed, HangupCause, TransferOutcome
+import pytest
+
+from edge.call.ports import SAMPLE_RATE_HZ, DigitPressed, HangupCause, TransferOutcome
+from edge.call.saved_call import Phase, SavedAction
 from edge.call.watchdog import WatchdogSettings
 from edge.conversation.dialogue import (
     AnswerKind,
@@ -14,9 +17,10 @@ from edge.conversation.dialogue import (
 )
 from edge.inference.errors import InferenceUnavailableError
 from edge.records.model import CallRecord, TransferRecord
-from tests.edge.call.talk import GREETING, ScriptedConversation, talking
+from tests.edge.call.talk import GREETING, WITHIN_S, ScriptedConversation, Talk, talking
 
 TRANSFER = Escalate(reason="asked", destination="sip:desk@example.net", briefing="a caller", summary={})
+FAREWELL = bytes(2 * SAMPLE_RATE_HZ)
 
 
 async def test_a_question_is_answered_and_the_turn_is_on_record_with_its_timings(tmp_path: Path) -> None:
@@ -174,3 +178,85 @@ async def test_a_caller_stays_with_us_when_no_human_is_there(tmp_path: Path) -> 
         talk.leg.hear(1.0, loud=False)
         await talk.until_said("nobody there busy")
         assert not talk.call.done()
+
+
+async def until_with_human(talk: Talk) -> None:
+    await talk.until_said(GREETING)
+    talk.leg.hear(0.6, loud=True)
+    talk.leg.hear(1.0, loud=False)
+    async with asyncio.timeout(WITHIN_S):
+        while not talk.saved or talk.saved[-1].phase is not Phase.WITH_HUMAN:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_caller_who_is_cut_off_from_the_human_did_not_hang_up(tmp_path: Path) -> None:
+    """The call failed, and what is saved of it tells whom the caller is to be put through to when they ring back."""
+    conversation = ScriptedConversation(actions={"a person please": TRANSFER})
+    async with talking(tmp_path, "a person please", conversation=conversation) as talk:
+        await until_with_human(talk)
+        talk.control.was_lost = True
+        talk.control.ended.set()
+        assert await talk.call is CallOutcome.FAILED
+    assert talk.saved[-1].action == SavedAction(escalate=TRANSFER)
+    last = talk.records[-1]
+    assert isinstance(last, CallRecord)
+    assert last.reason == "leg_lost"
+
+
+async def until_farewell(talk: Talk, *, already_sent: int) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while talk.leg.sent < already_sent + len(FAREWELL):
+            await asyncio.sleep(0.01)
+
+
+async def test_who_is_cut_off_by_the_nodes_stop_hears_a_farewell(tmp_path: Path) -> None:
+    """In the middle of an answer: that stops, the farewell is heard to its end, and only then we hang up."""
+    async with talking(tmp_path, "tell me a story", farewell=FAREWELL) as talk:
+        await talk.until_said(GREETING)
+        talk.leg.is_instant = False
+        talk.leg.hear(0.6, loud=True)
+        talk.leg.hear(1.0, loud=False)
+        async with asyncio.timeout(WITHIN_S):
+            while not talk.saved[-1].turn:
+                await asyncio.sleep(0.01)
+        sent, saves = talk.leg.sent, len(talk.saved)
+        talk.session.drain()
+        await until_farewell(talk, already_sent=sent)
+        assert "flush" in talk.leg.commands
+        # Neither what the caller says now nor a second signal changes anything.
+        talk.leg.hear(0.6, loud=True)
+        talk.leg.hear(1.0, loud=False)
+        talk.leg.events.put_nowait(DigitPressed(digit="#"))
+        talk.session.drain()
+        assert talk.control.causes == []
+        talk.leg.play_out()
+        assert await talk.call is CallOutcome.FAILED
+        assert talk.control.causes == [HangupCause.TEMPORARY_FAILURE]
+    last = talk.records[-1]
+    assert isinstance(last, CallRecord)
+    assert last.reason == "node_stopped"
+    # Who rings back hears the answer that was cut off.
+    assert len(talk.saved) == saves
+    assert talk.saved[-1].turn is not None
+    assert [turn.caller_text for turn in talk.turns()] == ["", "tell me a story"]
+
+
+async def test_a_farewell_that_is_never_heard_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.call.session.FAREWELL_GRACE_S", 0.1)
+    async with talking(tmp_path, farewell=FAREWELL[:3200]) as talk:
+        await talk.until_said(GREETING)
+        talk.leg.is_instant = False
+        talk.session.drain()
+        async with asyncio.timeout(WITHIN_S):
+            assert await talk.call is CallOutcome.FAILED
+
+
+async def test_who_is_with_a_human_hears_no_farewell(tmp_path: Path) -> None:
+    """We have no audio with them any more."""
+    conversation = ScriptedConversation(actions={"a person please": TRANSFER})
+    async with talking(tmp_path, "a person please", conversation=conversation, farewell=FAREWELL) as talk:
+        await until_with_human(talk)
+        sent = talk.leg.sent
+        talk.session.drain()
+        assert await talk.call is CallOutcome.FAILED
+        assert talk.leg.sent == sent
