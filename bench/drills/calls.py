@@ -48,15 +48,21 @@ class EndedCall:
         return self.trace.answered_after_s is not None and not self.trace.is_script_done
 
     @property
-    def decisive(self) -> FeltBlow | None:
-        """The blow that the call is counted under: the last one, or the one that was to cost it soon before its end.
+    def fatal(self) -> FeltBlow | None:
+        """The blow that cost the call, of a kind that may: soon after it the call was over.
 
         A caller whose Asterisk is dead waits for a word for a while, in which other blows may fall.
         """
+        if not self.is_lost:
+            return None
         ended_s = self.call.answered_s + self.trace.length_s
         costly = (blow for blow in self.call.blows if blow.promise.calls_lost is None)
-        fatal = (blow for blow in costly if self.is_lost and ended_s - blow.at_s <= COSTS_CALLS_WITHIN_S)
-        return next(fatal, self.call.blows[-1] if self.call.blows else None)
+        return next((blow for blow in costly if ended_s - blow.at_s <= COSTS_CALLS_WITHIN_S), None)
+
+    @property
+    def decisive(self) -> FeltBlow | None:
+        """The blow that the call is counted under: the fatal one, or the last."""
+        return self.fatal or next(reversed(self.call.blows), None)
 
 
 @dataclass(slots=True)

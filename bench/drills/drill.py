@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.caller import CallPlan
 from bench.carrier import Carrier, carrier_settings
 from bench.drills.abort import AbortSwitch
+from bench.drills.aftermath import Aftermath, all_holdings, look_back
 from bench.drills.calls import DrillCalls, EndedCall, nobody
 from bench.drills.choice import DrillPlan, drilled_kinds
 from bench.drills.drawing import draw_rounds
@@ -44,6 +45,7 @@ class DrillRun:
     folder: Path
     # From the first call to the end of the last round.
     length_s: float
+    aftermath: Aftermath = field(default_factory=Aftermath)
     # What was done when.
     log: tuple[tuple[dt.datetime, str], ...] = ()
     # How late the measuring process itself was woken up, in seconds: what it measured is no better than that.
@@ -66,6 +68,7 @@ async def run_drill(
     Raises DrillImpossibleError, DrillRefusedError (before anything was touched) or RegionMissingError.
     """
     kinds, left_out = await drilled_kinds(region, plan)
+    held_before = await all_holdings(region)
     started_at = dt.datetime.now(dt.UTC)
     abort = AbortSwitch(folder.parent)
     late_s: list[float] = []
@@ -75,18 +78,21 @@ async def run_drill(
             going = _Going(region=region, plan=plan, kinds=kinds, folder=folder, abort=abort, progress=progress)
             await going.run(plans)
             watching.cancel()
+        ended_at = dt.datetime.now(dt.UTC)
+        aftermath = await look_back(region, held_before, abort.thrown)
     return DrillRun(
         plan=plan,
         region=region.name,
         kinds=kinds,
         left_out=left_out,
         started_at=started_at,
-        ended_at=dt.datetime.now(dt.UTC),
+        ended_at=ended_at,
         ended_because=going.why or abort.why,
         rounds=tuple(going.rounds),
         calls=tuple(going.calls),
         folder=folder,
         length_s=going.length_s,
+        aftermath=aftermath,
         log=tuple(going.log),
         late_s=tuple(late_s),
     )

@@ -1,7 +1,7 @@
 """What a drill found: its calls listened to, judged, and joined with the rounds that struck them."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.caller import Ending
@@ -142,9 +142,19 @@ def _struck(ended: EndedCall, exchange: Exchange, verdict: CallVerdict | None) -
 def _by_round(struck: Sequence[tuple[EndedCall, StruckCall]]) -> dict[int, tuple[Noticed, ...]]:
     found: dict[int, tuple[Noticed, ...]] = {}
     for ended, one in struck:
-        for number, noticed in zip(ended.call.rounds, notice(one), strict=True):
+        for number, noticed in _noticed(ended, one):
             found[number] = (*found.get(number, ()), noticed)
     return found
+
+
+def _noticed(ended: EndedCall, one: StruckCall) -> Iterator[tuple[int, Noticed]]:
+    """By round. On a line that is dead nothing is noticed, and what was not said on it is no lost context."""
+    fatal = ended.fatal
+    for blow, noticed in zip(ended.call.blows, notice(one), strict=True):
+        if fatal is None:
+            yield blow.number, noticed
+        elif blow.at_s <= fatal.at_s:
+            yield blow.number, replace(noticed, is_context_kept=None, failures=())
 
 
 def _speaks_double(ended: EndedCall, verdict: CallVerdict) -> bool:

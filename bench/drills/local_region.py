@@ -9,15 +9,20 @@ import datetime as dt
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench.drills import on_node
+import apsw
+
+from bench.drills import audit_on_node, held_on_node, on_node
 from bench.drills.errors import DrillHandError, DrillImpossibleError
+from bench.drills.holdings import Holdings, holdings_of
 from bench.drills.kinds import DrillKind
-from bench.drills.region import Blow, NodeHealth, RunningCall, Struck, Turn
+from bench.drills.region import Blow, Chain, NodeHealth, RunningCall, Struck, Turn
 from bench.target import Target, read_targets
+from contract.errors import BoroughError
 from provisioning.local.layout import StateLayout
 from provisioning.local.services import LocalService, services, start_service, stop_service
 
@@ -84,6 +89,16 @@ class LocalRegion:
 
     async def turns(self, node: str) -> frozenset[Turn]:
         return frozenset(await asyncio.to_thread(on_node.turns, self._settings(node)))
+
+    async def held(self, node: str) -> Holdings:
+        return holdings_of(await asyncio.to_thread(held_on_node.held, self._settings(node)))
+
+    async def chains(self) -> tuple[Chain, ...]:
+        places = [(node, self._settings(node), audit_on_node.node) for node in self.nodes]
+        if (self.layout.hub.run / "hub.toml").exists():
+            places.append((self.layout.hub.root.name, self.layout.hub.run, audit_on_node.hub))
+        found = [await asyncio.to_thread(_chains, place, settings, walk) for place, settings, walk in places]
+        return tuple(chain for chains in found for chain in chains)
 
     async def address_holder(self) -> str | None:
         return None
@@ -184,6 +199,13 @@ def local_region(layout: StateLayout, name: str | None) -> LocalRegion:
     if not targets:
         raise DrillImpossibleError(f"no region {wanted} runs here; there are: {', '.join({t.region for t in found})}")
     return LocalRegion(layout=layout, targets=targets)
+
+
+def _chains(place: str, settings: Path, walk: Callable[[Path], list[dict[str, Any]]]) -> list[Chain]:
+    try:
+        return [Chain(place=place, **one) for one in walk(settings)]
+    except (BoroughError, OSError, ValueError, KeyError, apsw.Error) as error:
+        return [Chain(place=place, name="", verdict="not asked", detail=str(error), was_asked=False)]
 
 
 def _has_own_disk(target: Target) -> bool:

@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from bench.drills import cuts, on_node
+from bench.drills import audit_on_node, cuts, held_on_node, on_node
 from bench.drills.errors import DrillHandError, DrillImpossibleError
+from bench.drills.holdings import Holdings, holdings_of
 from bench.drills.inventory import InventoryNode, RegionInventory
 from bench.drills.kinds import DrillKind, PartitionShape
 from bench.drills.power import PowerSwitch
-from bench.drills.region import Blow, NodeHealth, RunningCall, Struck, Turn
+from bench.drills.region import Blow, Chain, NodeHealth, RunningCall, Struck, Turn
 from bench.drills.ssh import SshMachine
 from bench.rehearsal import RTP_FIRST, RTP_LAST, SIP_PORT
 from bench.target import CarrierPlace, NodeProcesses, Trunk, numbers_of
@@ -26,6 +28,10 @@ FRONT_DOOR = ("kamailio", "keepalived")
 HUB_UNITS = ("borough-nats", "borough-authority", "borough-controlplane")
 LOOK_WITHIN_S = 20.0
 STRIKE_WITHIN_S = 60.0
+# It looks at every process.
+HELD_WITHIN_S = 60.0
+# Every entry of a chain is hashed.
+AUDIT_WITHIN_S = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +102,15 @@ class MachinesRegion:
     async def turns(self, node: str) -> frozenset[Turn]:
         found = await self._ask(self._machine(node), "turns")
         return frozenset((tenant, call, seq) for tenant, call, seq in found)
+
+    async def held(self, node: str) -> Holdings:
+        return holdings_of(await self._ask(self._machine(node), "held", script=held_on_node, within_s=HELD_WITHIN_S))
+
+    async def chains(self) -> tuple[Chain, ...]:
+        places = [(node.machine, "node") for node in self.inventory.nodes]
+        places += [(self.inventory.hub.machine, "hub")] if self.inventory.hub else []
+        found = await asyncio.gather(*(self._chains(machine, what) for machine, what in places))
+        return tuple(chain for chains in found for chain in chains)
 
     async def address_holder(self) -> str | None:
         command = ["ip", "-oneline", "address", "show", "to", self.inventory.virtual_address]
@@ -179,10 +194,24 @@ class MachinesRegion:
             workers=figures["workers"],
         )
 
-    async def _ask(self, machine: SshMachine, command: str, *words: str) -> Any:
-        """Run `on_node.py` there."""
-        source = await asyncio.to_thread(Path(on_node.__file__).read_bytes)
-        said = await machine.run([PYTHON, "-I", "-", command, SETTINGS, *words], given=source, within_s=LOOK_WITHIN_S)
+    async def _chains(self, machine: SshMachine, what: str) -> list[Chain]:
+        try:
+            said = await self._ask(machine, what, script=audit_on_node, within_s=AUDIT_WITHIN_S)
+        except DrillHandError as error:
+            return [Chain(place=machine.name, name="", verdict="not asked", detail=str(error), was_asked=False)]
+        return [Chain(place=machine.name, **one) for one in said]
+
+    async def _ask(
+        self,
+        machine: SshMachine,
+        command: str,
+        *words: str,
+        script: ModuleType = on_node,
+        within_s: float = LOOK_WITHIN_S,
+    ) -> Any:
+        """Run a script of ours there."""
+        source = await asyncio.to_thread(Path(str(script.__file__)).read_bytes)
+        said = await machine.run([PYTHON, "-I", "-", command, SETTINGS, *words], given=source, within_s=within_s)
         try:
             return json.loads(said)
         except ValueError as error:

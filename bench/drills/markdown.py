@@ -23,6 +23,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         _kinds(report["kinds"]),
         _last(report["last"]),
         _lost(report),
+        _left_behind(report["leaks"]),
+        _audit(report["audit"]),
         _rounds(report["rounds"]),
         _timeline(report["timeline"]),
         _method(report),
@@ -135,6 +137,49 @@ def _lost(report: Mapping[str, Any]) -> str:
     ]
     return "## What was lost\n\n" + (
         _table(["call", "node", "rounds", "ended by (cause)"], rows) if rows else "No call."
+    )
+
+
+def _left_behind(leaks: Mapping[str, Any]) -> str:
+    """What services hold before and after; memory in MiB. Those started anew are named, as are leaks."""
+    if not leaks:
+        return ""
+    rows = [
+        [
+            node,
+            name,
+            "started anew" if one["was_restarted"] else "",
+            *(_change(one[what]) for what in ("processes", "open_files")),
+            _change([None if size is None else round(size / 1024**2) for size in one["resident_bytes"]]),
+        ]
+        for node, found in leaks["nodes"].items()
+        for name, one in found["services"].items()
+    ]
+    counts = [
+        [node, *(_change(found[what]) for what in ("slots", "channels", "bridges", "run_files", "sessions"))]
+        for node, found in leaks["nodes"].items()
+    ]
+    found = "\n".join(f"- {what}" for what in leaks["found"]) or "Nothing that should not be there."
+    return (
+        f"## What is left behind\n\n{found}\n\n"
+        + _table(["before > after", "slots", "channels", "bridges", "run files", "sessions"], counts)
+        + "\n\n"
+        + _table(["node", "service", "", "processes", "open files", "memory (MiB)"], rows)
+    )
+
+
+def _change(pair: Sequence[object]) -> str:
+    return f"{_text(pair[0])} > {_text(pair[1])}"
+
+
+def _audit(audit: Mapping[str, Any]) -> str:
+    if not audit:
+        return ""
+    rows = [
+        [one["place"], one["name"], one["verdict"], _text(one["entries"]), one["detail"]] for one in audit["chains"]
+    ]
+    return f"## Audit chains\n\n{audit['verified']} of {len(rows)} verify.\n\n" + _table(
+        ["place", "chain", "verdict", "entries", ""], rows
     )
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bench.drills.holdings import Holdings
 from bench.drills.kinds import DrillKind, PartitionShape
 from bench.target import Trunk
 
 # Tenant, call, turn.
 Turn = tuple[str, str, int]
+# The verdict on a chain that is as it should be.
+WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,22 @@ class Struck:
     call_ids: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """An audit chain: of a tenant on a node, or the hub's. `was_asked` False: its place did not answer."""
+
+    place: str
+    name: str
+    verdict: str
+    entries: int = 0
+    detail: str = ""
+    was_asked: bool = True
+
+    @property
+    def is_whole(self) -> bool:
+        return self.was_asked and self.verdict == WHOLE
+
+
 class WatchedRegion(Protocol):
     """What a drill asks."""
 
@@ -78,6 +97,12 @@ class WatchedRegion(Protocol):
 
     async def turns(self, node: str) -> frozenset[Turn]:
         """Every committed turn in the records of a node. Raises DrillHandError."""
+
+    async def held(self, node: str) -> Holdings:
+        """What the services of a node hold now. Raises DrillHandError."""
+
+    async def chains(self) -> tuple[Chain, ...]:
+        """Every audit chain of every node and of the hub, verified; one that cannot be asked says so."""
 
     async def address_holder(self) -> str | None:
         """The node that the region's address is on; None where there is no such address, or nobody has it."""

@@ -41,6 +41,7 @@ def document(run: DrillRun, findings: Findings) -> dict[str, Any]:
     kinds = figures_by_kind(run, findings)
     is_random = run.plan.kind is None
     missed = missed_at_random(run, figures, kinds) if is_random else missed_promises(run.plan.promise, figures)
+    missed += run.aftermath.missed
     return {
         "kind": run.plan.name,
         "shape": run.plan.shape.value if run.plan.shape else None,
@@ -60,6 +61,8 @@ def document(run: DrillRun, findings: Findings) -> dict[str, Any]:
         "passed": not missed and not run.ended_because,
         "missed": missed,
         "promise": promise_document(run.plan.promise),
+        "leaks": dict(run.aftermath.leaks),
+        "audit": dict(run.aftermath.audit),
         "rounds": [_round(one, findings.noticed.get(one.plan.number, ())) for one in run.rounds],
         "timeline": timeline(run),
         "evidence": _evidence(run, findings),

@@ -27,7 +27,8 @@ MOVE_ADDRESS = {DrillKind.NODE, DrillKind.FRONT_DOOR, DrillKind.PARTITION}
 CALL_WITHIN_S = 90.0
 # Every look costs the nodes some work.
 LOOK_EVERY_S = 2.0
-MOST_MISSES = 3
+# A caller on a dead line still speaks for a while, but their node has their call no more.
+MOST_MISSES = 6
 PROBE_WITHIN_S = 60.0
 UNDONE_WITHIN_S = 180.0
 UNDO_AGAIN_AFTER_S = 3.0
@@ -87,6 +88,7 @@ class Rounds:
                 self._unmark(plan.number)
                 if attempt == MOST_MISSES - 1:
                     raise
+                await asyncio.sleep(LOOK_EVERY_S)
             else:
                 return
 
