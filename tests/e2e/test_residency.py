@@ -27,7 +27,9 @@ from provisioning.identity.names import HUB_SITE, ServiceRole
 from provisioning.nats.permissions import Border
 from provisioning.nats.topology import Node
 from tests.hub_observer import Observer, Opened, Watched, is_internal
-from tests.leak_ways import ABROAD, ALL_WAYS, HOME, NODE, Outcome, Stage, Way, said_well
+from tests.leaks.all_ways import ALL_WAYS
+from tests.leaks.uplink import said_well
+from tests.leaks.way import ABROAD, HOME, NODE, Outcome, Stage, Way
 from tests.nats_network import Network, nats_network
 
 SITES = (HUB_SITE, HOME, ABROAD)
