@@ -20,6 +20,8 @@ NOW = "date +%s.%N"
 START_ALL = "systemctl start --no-block borough.target kamailio keepalived"
 START_HUB = "systemctl start --no-block borough.target"
 HEAL = f"nft delete table inet {TABLE} 2>/dev/null || true"
+# Without them SSH over IPv6 ends, too.
+_NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 EMPTY = f"rm -f {BALLAST}"
 _RECORDS = str(BALLAST).rpartition("/")[0]
 _IS_SHARED = f'systemd-detect-virt -q --container && [ "$(stat -c %d {_RECORDS})" = "$(stat -c %d /)" ]'
@@ -56,9 +58,9 @@ def power_off(ends_after_s: float) -> str:
     silent = (
         f"table inet {TABLE} {{\n"
         "    chain out {\n        type filter hook output priority -350; policy drop;\n"
-        "        oifname lo accept\n        tcp sport 22 accept\n    }\n"
+        f"        oifname lo accept\n        tcp sport 22 accept\n        {_NEIGHBOURS}\n    }}\n"
         "    chain in {\n        type filter hook prerouting priority -350; policy drop;\n"
-        "        iifname lo accept\n        tcp dport 22 accept\n    }\n}\n"
+        f"        iifname lo accept\n        tcp dport 22 accept\n        {_NEIGHBOURS}\n    }}\n}}\n"
     )
     return (
         f"{switch(f'{HEAL}; {START_ALL}', ends_after_s)}\n{NOW}\nnft -f - <<'RULES'\n{silent}RULES\n"

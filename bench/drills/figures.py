@@ -72,6 +72,9 @@ def missed_promises(promise: Promise, figures: Mapping[str, Any]) -> list[str]:
         missed.append(f"{figures['calls_lost']} calls lost, {promise.calls_lost} promised")
     if figures["calls_lost_not_struck"]:
         missed.append(f"{figures['calls_lost_not_struck']} calls lost that no blow fell into")
+    late = figures["times"] - figures["whole_ms"]["count"]
+    if late:
+        missed.append(f"the region was not whole in time after {late} round(s)")
     if figures["turns_lost"] > promise.turns_lost:
         missed.append(f"{figures['turns_lost']} committed turns lost")
     if promise.resumed_share is not None:
