@@ -20,6 +20,9 @@ from edge.speech.prepared import PreparedAudio
 
 log = structlog.get_logger(__name__)
 
+# Said to callers whom a stopping node cannot keep.
+FAREWELL = "Sorry, I have to end this call. Please ring us again."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentLoader:
@@ -54,7 +57,8 @@ async def prepare_audio(agents: Iterable[ServedAgent], audio: PreparedAudio) -> 
     made = 0
     for served in agents:
         agent = served.conversation.agent
-        made += await audio.prepare(served.conversation.fixed_texts(), voice=agent.voice, tenant=agent.tenant)
+        texts = (*served.conversation.fixed_texts(), FAREWELL)
+        made += await audio.prepare(texts, voice=agent.voice, tenant=agent.tenant)
     return made
 
 

@@ -2,12 +2,14 @@
 
 A call that has no agent or no slot, or that comes to a cordoned node, is refused before it is answered. The same path
 serves SIP and WebRTC; they differ in who carries the audio.
+
+Whatever breaks in one call ends that call and no other: the worker's group of tasks never sees it.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -15,6 +17,7 @@ import structlog
 from prometheus_client.samples import Sample
 
 from contract.errors import BoroughError
+from edge.call.agents import FAREWELL
 from edge.call.errors import NoCapacityError, NodeCordonedError, UnknownNumberError
 from edge.call.history import CallFacts, CallHistory
 from edge.call.hold import play_ringing
@@ -27,7 +30,7 @@ from edge.call.resumption import Resumption, RingBack
 from edge.call.ring_back import Claimed, NoRingBacks, RingBacks, Unclaimed, Wanted
 from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.call.saved_call import NoSessions, SavedCall, Sessions
-from edge.call.session import CallParts, CallSession
+from edge.call.session import FAREWELL_AT_MOST_S, FAREWELL_GRACE_S, HANG_UP_WITHIN_S, CallParts, CallSession
 from edge.call.slots import SlotLedger
 from edge.conversation.agent import Agent
 from edge.conversation.dialogue import CallOutcome
@@ -37,7 +40,7 @@ from edge.records.model import CallRecord, Record, Transport
 from edge.records.subjects import SubjectId, name_subject, names_somebody
 from edge.speech.prepared import PreparedAudio
 from edge.sync.cordon import Cordon
-from edge.telephony.errors import CallerGoneError, TelephonyError
+from edge.telephony.errors import CallerGoneError
 from edge.telephony.inbound import InboundCall, InboundCalls
 from edge.turn.activity import SpeechActivity
 from edge.turn.vad import SileroDetector, SileroModel
@@ -49,6 +52,8 @@ log = structlog.get_logger(__name__)
 WEB_CALLER = "anonymous@web"
 NO_CAPACITY = "no_capacity"
 CORDONED = "cordoned"
+# Calls that are told to end have said so by then, and hung up.
+ENDED_WITHIN_S = FAREWELL_AT_MOST_S + FAREWELL_GRACE_S + HANG_UP_WITHIN_S + 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +90,27 @@ class Reception:
     law: LawRefusals = field(default_factory=NoLawRefusals)
     running: dict[str, CallSession] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _setting_up: set[str] = field(default_factory=set)
+    _adoptable: set[str] = field(default_factory=set)
+    _fewer: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, inbound: InboundCalls, call: InboundCall) -> None:
-        """Answer and carry a SIP call, or refuse it; while closing, leave it to the next worker."""
+        """Answer and carry a SIP call, or refuse it; while closing, leave it to the next worker.
+
+        A call that cannot be set up is refused so that the front door asks another node.
+        """
+        try:
+            await self._take(inbound, call)
+        except BoroughError as error:
+            log.warning("call_setup_failed", call_id=call.call_id, code=error.code, detail=str(error))
+            self.metrics.calls_refused.labels(reason="setup_failed").inc()
+            await _reject(inbound, call, HangupCause.NO_CIRCUIT)
+        except Exception:
+            log.exception("call_broke", call_id=call.call_id)
+            self.metrics.calls_refused.labels(reason="broken").inc()
+            await _reject(inbound, call, HangupCause.NO_CIRCUIT)
+
+    async def _take(self, inbound: InboundCalls, call: InboundCall) -> None:
         lifecycle = CallLifecycle()
         if self.closing.is_set():
             await inbound.decline(call)
@@ -104,7 +126,7 @@ class Reception:
         except NoCapacityError as error:
             await self._refuse(inbound, call, lifecycle.advance(CallEvent.SLOT_REFUSED), _reason(error))
             return
-        with slot:
+        with slot, self._is_set_up(call.call_id):
             lifecycle.advance(CallEvent.SLOT_TAKEN)
             await self._answer(inbound, call, agent, lifecycle)
 
@@ -133,11 +155,9 @@ class Reception:
                 self.metrics.frames_dropped.labels(direction="inbound").inc(leg.dropped_frames)
         except CallerGoneError:
             self.metrics.calls_refused.labels(reason="caller_gone").inc()
-        except TelephonyError as error:
-            log.warning("call_setup_failed", code=error.code, detail=str(error))
-            self.metrics.calls_refused.labels(reason="setup_failed").inc()
-        if isinstance(found, Claimed) and not is_answered:
-            await self.ring_backs.give_back(found)
+        finally:
+            if isinstance(found, Claimed) and not is_answered:
+                await self.ring_backs.give_back(found)
 
     async def _take_up(self, call_id: str, served: ServedAgent, subject_id: SubjectId) -> Claimed | Unclaimed | None:
         agent = served.conversation.agent
@@ -171,18 +191,35 @@ class Reception:
             self.metrics.calls_refused.labels(reason=_reason(error)).inc()
             raise
 
-    async def drain(self, within_s: float) -> int:
-        """Take no more calls and let running ones end; returns how many had to be ended."""
+    async def drain(self, within_s: float) -> None:
+        """Take no more calls and let running ones end."""
         self.closing.set()
+        await self._wait_until(lambda: not self.running and not self._setting_up, within_s)
+
+    async def end_calls(self, *, spares_sip: bool) -> int:
+        """End running calls with a word to their callers, but those over SIP where a sibling goes on with them;
+        returns how many."""
+        ending = {each for each in self.running if not (spares_sip and each in self._adoptable)}
+        for call_id in ending:
+            self.running[call_id].drain()
+        await self._wait_until(lambda: ending.isdisjoint(self.running), ENDED_WITHIN_S)
+        return len(ending)
+
+    async def _wait_until(self, condition: Callable[[], bool], within_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while self.running:
-                    self._idle.clear()
-                    await self._idle.wait()
-        left = list(self.running.values())
-        for session in left:
-            session.drain()
-        return len(left)
+                while not condition():
+                    self._fewer.clear()
+                    await self._fewer.wait()
+
+    @contextlib.contextmanager
+    def _is_set_up(self, call_id: str) -> Iterator[None]:
+        self._setting_up.add(call_id)
+        try:
+            yield
+        finally:
+            self._setting_up.discard(call_id)
+            self._fewer.set()
 
     async def run(self, call: WebCall) -> None:
         """Carry a call from the page. Raises UnknownNumberError when its agent has gone since it was offered."""
@@ -258,6 +295,7 @@ class Reception:
                 tools=served.tools,
                 human=agent.human,
                 filler=agent.phrases.filler[0],
+                farewell=self.audio.clip(FAREWELL, voice=agent.voice) or b"",
                 save=self._saving(agent, caller),
                 resumption=resumption,
                 ring_back=ring_back,
@@ -266,13 +304,16 @@ class Reception:
             lifecycle,
         )
         self.running[caller.call_id] = session
+        self._setting_up.discard(caller.call_id)
+        if caller.transport is Transport.SIP:
+            self._adoptable.add(caller.call_id)
         try:
             outcome = await session.run()
             self.sessions.ended(caller.call_id, is_cut_off=outcome is CallOutcome.FAILED)
         finally:
             del self.running[caller.call_id]
-            if not self.running:
-                self._idle.set()
+            self._adoptable.discard(caller.call_id)
+            self._fewer.set()
         log.info("call_ended", outcome=outcome.value, transport=caller.transport.value)
 
     def _saving(self, agent: Agent, caller: Caller) -> Callable[[SavedCall], None]:
@@ -297,7 +338,15 @@ class Reception:
     ) -> None:
         self.metrics.calls_refused.labels(reason=reason).inc()
         is_congested = CallAction.REFUSE_CONGESTION in actions
-        await inbound.reject(call, HangupCause.NO_CIRCUIT if is_congested else HangupCause.UNALLOCATED_NUMBER)
+        await _reject(inbound, call, HangupCause.NO_CIRCUIT if is_congested else HangupCause.UNALLOCATED_NUMBER)
+
+
+async def _reject(inbound: InboundCalls, call: InboundCall, cause: HangupCause) -> None:
+    """Does nothing where the caller has gone; who cannot be reached any more is let go by the front door."""
+    try:
+        await inbound.reject(call, cause)
+    except BoroughError as error:
+        log.warning("call_not_refused", call_id=call.call_id, code=error.code, detail=str(error))
 
 
 async def _ring(leg: MediaLeg) -> None:

@@ -7,9 +7,12 @@ they are (one line of JSON) and then send a byte twice a second.
 Death is told by the kernel: a pidfd of the peer becomes readable when its process has ended, however it ended, and its
 locks (its run, its slots) are free by then. Nothing is asked again and again.
 
-A peer that sends nothing for `SILENT_AFTER_S` hangs, or was stopped. Its callers hear silence, so it is taken for dead,
-if it has calls. It must not wake up beside whoever adopts them: it is ended with SIGKILL, which a stopped process
-cannot outlive, and its death is then told as any other. Where it cannot be ended nothing is adopted.
+A peer that sends nothing for `SILENT_AFTER_S` hangs, or was stopped. Its callers hear silence and Asterisk goes on to
+send it new ones, so it is taken for dead. It must not wake up beside whoever adopts its calls: it is ended with
+SIGKILL, which a stopped process cannot outlive, and its death is then told as any other. Where it cannot be ended
+nothing is adopted.
+
+A peer that stops says so: it takes nothing over any more, so nothing must be left to it.
 """
 
 import asyncio
@@ -36,6 +39,7 @@ FOLDER = "workers"
 NAME_BYTES = 4
 PULSE = b"."
 GOODBYE = b"!"
+STOPPING = b"-"
 PULSE_EVERY_S = 0.5
 # Longer than any pause of a loop that still serves calls: the rated load leaves it late by milliseconds.
 SILENT_AFTER_S = 4.0
@@ -61,14 +65,15 @@ class _Link:
     writer: asyncio.StreamWriter
     heard: float
     is_leaving: bool = False
+    is_stopping: bool = False
     is_over: bool = False
 
 
 class Siblings:
     """Async context manager; holds the links to all other workers while it is open.
 
-    `on_death` is awaited once for each sibling that died; `has_calls` says whether one that hangs is worth ending;
-    `on_hung` counts one that was ended; `on_change` is told how many there are.
+    `on_death` is awaited once for each sibling that died; `on_hung` counts one that hung and was ended; `on_change` is
+    told how many there are.
     """
 
     def __init__(
@@ -77,7 +82,6 @@ class Siblings:
         me: Sibling,
         *,
         on_death: Callable[[Sibling], Awaitable[None]],
-        has_calls: Callable[[str], Awaitable[bool]],
         on_hung: Callable[[], None] = lambda: None,
         on_change: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -85,9 +89,9 @@ class Siblings:
         self._directory = directory / FOLDER
         self._me = me
         self._on_death = on_death
-        self._has_calls = has_calls
         self._on_hung = on_hung
         self._links: dict[str, _Link] = {}
+        self._is_stopping = False
         self._holding: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
         self._socket = self._directory / secrets.token_hex(NAME_BYTES)
@@ -96,6 +100,21 @@ class Siblings:
     def known(self) -> tuple[Sibling, ...]:
         """Who lives."""
         return tuple(link.sibling for link in self._links.values())
+
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether somebody lives who would go on with our calls now."""
+        now = asyncio.get_running_loop().time()
+        return any(
+            not link.is_stopping and not link.is_leaving and now - SILENT_AFTER_S < link.heard <= now
+            for link in self._links.values()
+        )
+
+    def take_nothing_over(self) -> None:
+        """Tell all, and whoever comes, that we stop."""
+        self._is_stopping = True
+        for link in self._links.values():
+            self._send(link, STOPPING)
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
@@ -123,8 +142,7 @@ class Siblings:
         for holding in self._holding:
             holding.cancel()
         for link in list(self._links.values()):
-            if not link.writer.is_closing():
-                link.writer.write(GOODBYE)
+            self._send(link, GOODBYE)
             self._drop(link)
 
     # Meeting.
@@ -159,6 +177,7 @@ class Siblings:
             while link is not None and (data := await reader.read(1024)):
                 link.heard = asyncio.get_running_loop().time()
                 link.is_leaving |= GOODBYE in data
+                link.is_stopping |= STOPPING in data
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass
         finally:
@@ -178,6 +197,8 @@ class Siblings:
             self._drop(older)
         link = _Link(sibling=sibling, pidfd=pidfd, writer=writer, heard=loop.time())
         self._links[sibling.run] = link
+        if self._is_stopping:
+            self._send(link, STOPPING)
         self._on_change(len(self._links))
         loop.add_reader(pidfd, self._died, link)
         log.info("sibling_met", sibling=sibling.app)
@@ -217,16 +238,20 @@ class Siblings:
         loop = asyncio.get_running_loop()
         self._pulsing = loop.call_later(PULSE_EVERY_S, self._pulse)
         for link in list(self._links.values()):
-            if not link.writer.is_closing():
-                link.writer.write(PULSE)
+            self._send(link, PULSE)
             if loop.time() - link.heard > SILENT_AFTER_S:
                 # Not again before it has been looked at.
                 link.heard = loop.time() + CONFIRM_AFTER_S
                 self._tasks.create_task(self._end_if_hung(link, link.heard), name="siblings:hung")
 
+    @staticmethod
+    def _send(link: _Link, word: bytes) -> None:
+        if not link.writer.is_closing():
+            link.writer.write(word)
+
     async def _end_if_hung(self, link: _Link, since: float) -> None:
         await asyncio.sleep(CONFIRM_AFTER_S)
-        if link.is_over or link.heard != since or not await self._has_calls(link.sibling.run) or link.is_over:
+        if link.is_over or link.heard != since:
             return
         log.error("sibling_hangs", sibling=link.sibling.app, silent_s=SILENT_AFTER_S)
         try:

@@ -2,14 +2,16 @@
 
 Start order: settings, store, inference (waited for), agents with their knowledge, page, and only then the Stasis app,
 because registering it is what brings calls. Stop order: leave the app's door shut, let running calls end within
-`drain_s`, end the rest, write the last records. A second signal ends at once.
+`drain_s`, leave the rest to a sibling (`edge.call.departure`) or, where none stands by or the node is cordoned, end it
+with a word, write the last records. A second signal ends at once. A mistake outside of a call leaves all calls to a
+sibling, too.
 """
 
 import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from aiohttp import web
 from contract.errors import BoroughError
 from contract.model_manifest import ModelKind
 from edge.call.agents import AgentLoader, digest_of, prepare_audio, tenant_folders
+from edge.call.departure import Departure, GuardedTasks, alone
 from edge.call.reception import Reception, listings, refused_for_want_of_a_slot
 from edge.call.recorded_states import RecordedStates
 from edge.call.recorder import Recorder
@@ -89,7 +92,9 @@ async def serve(settings: CallsSettings) -> None:
         supervision.starting("loads agents")
         await stack.enter_async_context(EventLoopLag(metrics.loop_lag_p95))
         region = await _join_region(settings, store.run, recorder, metrics, stack)
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        departure = Departure(settle=recorder.settled)
+        tasks = await stack.enter_async_context(GuardedTasks(departure.failed))
+        await stack.enter_async_context(departure)
         audio = PreparedAudio(
             settings.speech.prepared,
             inference,
@@ -127,8 +132,9 @@ async def serve(settings: CallsSettings) -> None:
         inbound = None
         if settings.asterisk is not None:
             inbound = await _serve_sip(settings.worker.name, settings.asterisk, reception, tasks, stack)
+        departure.is_armed = True
         takeover = Takeover(states=states, reception=reception, inbound=inbound, tasks=tasks)
-        await _stand_by(settings, takeover, Sibling(run=store.run, app=settings.worker.name), stack)
+        siblings = await _stand_by(settings, takeover, Sibling(run=store.run, app=settings.worker.name), stack)
         if region is not None:
             await recorder.settled(SETTLED_WITHIN_S)
             stack.push_async_callback(end, [spawn(tasks, "marks", region.marks.run)])
@@ -137,7 +143,19 @@ async def serve(settings: CallsSettings) -> None:
         await stop.wait()
         supervision.stopping(f"drains {len(reception.running)} calls for {settings.worker.drain_s:.0f} s at most")
         log.info("worker_draining", calls=len(reception.running))
-        log.info("worker_stopping", calls_ended=await reception.drain(settings.worker.drain_s))
+        await _drain(reception, siblings, departure, settings.worker.drain_s)
+
+
+async def _drain(reception: Reception, siblings: Siblings, departure: Departure, within_s: float) -> None:
+    """Let calls end; what runs on is a sibling's where one can have it, else it is ended with a word."""
+    siblings.take_nothing_over()
+    await reception.drain(within_s)
+    is_left = siblings.has_stand_in and not reception.cordon.is_up
+    ended = await reception.end_calls(spares_sip=is_left)
+    log.info("worker_stopping", calls_ended=ended, calls_left=len(reception.running))
+    if reception.running and is_left:
+        await departure.leave(0)
+    departure.is_armed = False
 
 
 def _law(settings: CallsSettings, audio: PreparedAudio, slots: SlotLedger, metrics: CallMetrics) -> LawRefusals:
@@ -228,20 +246,20 @@ async def _ready(request: web.Request) -> web.Response:
     return web.json_response({"ready": True})
 
 
-async def _stand_by(settings: CallsSettings, takeover: Takeover, me: Sibling, stack: AsyncExitStack) -> None:
+async def _stand_by(settings: CallsSettings, takeover: Takeover, me: Sibling, stack: AsyncExitStack) -> Siblings:
     """Go on with the calls of workers that died, or will die."""
     metrics = takeover.reception.metrics
     siblings = Siblings(
         settings.slots.directory,
         me,
         on_death=takeover.sibling_died,
-        has_calls=takeover.has_calls,
         on_hung=metrics.siblings_ended.inc,
         on_change=metrics.siblings.set,
     )
     # Linked first, so that who dies while we look is told too.
     await stack.enter_async_context(siblings)
     await takeover.at_start()
+    return siblings
 
 
 async def _serve_sip(
@@ -285,15 +303,6 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _alone(errors: Iterable[BaseException]) -> Iterator[BaseException]:
-    """Errors without the task groups that they came through."""
-    for error in errors:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _alone(error.exceptions)
-        else:
-            yield error
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m edge.call.worker", description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
@@ -304,7 +313,7 @@ def main() -> None:
         configure_logging(worker=settings.worker.name)
         uvloop.run(serve(settings))
     except* BoroughError as group:
-        errors += _alone(group.exceptions)
+        errors += alone(group.exceptions)
     if errors:
         sys.stderr.write("".join(f"{error}\n" for error in errors))
         sys.exit(exit_status(errors))

@@ -19,13 +19,13 @@ from pathlib import Path
 from edge.call.siblings import Sibling, Siblings
 
 async def nothing(sibling): ...
-async def no_calls(run): return False
 
 async def main():
     me = Sibling(run=sys.argv[2], app="calls-2")
-    async with Siblings(Path(sys.argv[1]), me, on_death=nothing, has_calls=no_calls) as siblings:
+    async with Siblings(Path(sys.argv[1]), me, on_death=nothing) as siblings:
         print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
+        while await asyncio.to_thread(sys.stdin.readline) == "stops\\n":
+            siblings.take_nothing_over()
     print("left", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
 
@@ -37,28 +37,21 @@ WITHIN_S = 20.0
 class Watcher:
     """A worker that notes what it is told."""
 
-    def __init__(self, directory: Path, *, has_calls: bool = False, run: str = "watcher") -> None:
+    def __init__(self, directory: Path, *, run: str = "watcher") -> None:
         self.dead: asyncio.Queue[Sibling] = asyncio.Queue()
         self.counts: asyncio.Queue[int] = asyncio.Queue()
         self.ended = 0
-        self.asked: list[str] = []
-        self._has_calls = has_calls
         me = Sibling(run=run, app="calls-1")
         self.siblings = Siblings(
             directory,
             me,
             on_death=self._note,
-            has_calls=self._answer,
             on_hung=self._count,
             on_change=self.counts.put_nowait,
         )
 
     async def _note(self, sibling: Sibling) -> None:
         self.dead.put_nowait(sibling)
-
-    async def _answer(self, run: str) -> bool:
-        self.asked.append(run)
-        return self._has_calls
 
     def _count(self) -> None:
         self.ended += 1
@@ -97,11 +90,10 @@ async def test_kill_9_is_told_once_whoever_came_first(tmp_path: Path, is_watcher
     assert watcher.siblings.known == ()
 
 
-async def test_who_hangs_with_calls_is_ended_and_cannot_wake_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_hangs_is_ended_and_cannot_wake_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With calls or without: Asterisk would go on to send it new ones."""
     monkeypatch.setattr("edge.call.siblings.SILENT_AFTER_S", 1.0)
-    watcher = Watcher(tmp_path, has_calls=True)
+    watcher = Watcher(tmp_path)
     async with asyncio.timeout(WITHIN_S), watcher.siblings, other(tmp_path) as process:
         assert await watcher.counts.get() == 1
         os.kill(process.pid, signal.SIGSTOP)
@@ -110,22 +102,56 @@ async def test_who_hangs_with_calls_is_ended_and_cannot_wake_up(
     assert watcher.ended == 1
 
 
-async def test_who_hangs_without_calls_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_wakes_up_in_time_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sent late is read before it is judged."""
     monkeypatch.setattr("edge.call.siblings.SILENT_AFTER_S", 0.6)
+    monkeypatch.setattr("edge.call.siblings.CONFIRM_AFTER_S", 10.0)
     watcher = Watcher(tmp_path)
     async with asyncio.timeout(WITHIN_S), watcher.siblings, other(tmp_path) as process:
         assert await watcher.counts.get() == 1
+        (link,) = watcher.siblings._links.values()
         os.kill(process.pid, signal.SIGSTOP)
-        while not watcher.asked:
+        while link.heard <= asyncio.get_running_loop().time():
             await asyncio.sleep(0.05)
+        judging = [task for task in asyncio.all_tasks() if task.get_name() == "siblings:hung"]
+        assert judging
         os.kill(process.pid, signal.SIGCONT)
+        while link.heard > asyncio.get_running_loop().time():
+            await asyncio.sleep(0.05)
         assert process.returncode is None
+        for task in judging:
+            task.cancel()
     assert watcher.ended == 0
+
+
+async def test_calls_are_left_only_to_who_lives_and_does_not_stop(tmp_path: Path) -> None:
+    watcher = Watcher(tmp_path)
+    async with asyncio.timeout(WITHIN_S), watcher.siblings:
+        assert not watcher.siblings.has_stand_in
+        async with other(tmp_path) as process:
+            assert process.stdin is not None
+            assert await watcher.counts.get() == 1
+            assert watcher.siblings.has_stand_in
+            process.stdin.write(b"stops\n")
+            while watcher.siblings.has_stand_in:
+                await asyncio.sleep(0.02)
+        assert await watcher.dead.get() == Sibling(run="other", app="calls-2")
+
+
+async def test_who_comes_while_we_stop_is_told(tmp_path: Path) -> None:
+    stopping, comer = Watcher(tmp_path, run="stopping"), Watcher(tmp_path, run="comer")
+    async with asyncio.timeout(WITHIN_S), stopping.siblings:
+        stopping.siblings.take_nothing_over()
+        async with comer.siblings:
+            assert await comer.counts.get() == 1
+            while comer.siblings.has_stand_in:
+                await asyncio.sleep(0.02)
+            assert comer.siblings.known
 
 
 async def test_who_stops_in_order_is_not_taken_for_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sends nothing any more, and still writes its last records."""
-    watcher = Watcher(tmp_path, has_calls=True)
+    watcher = Watcher(tmp_path)
     async with asyncio.timeout(WITHIN_S), watcher.siblings, other(tmp_path) as process:
         assert process.stdin is not None
         assert process.stdout is not None
