@@ -73,12 +73,13 @@ def drill() -> None:
 def run(context: click.Context, /, kind: str, schedule: str | None, as_json: bool, **options: Any) -> None:
     """Take something away, round by round, under calls; exit code 1 when a promise was not kept."""
     order = DrillOrder(kind=None if kind == RANDOM else DrillKind(kind), **options)
+    plan = order.plan
     if schedule is not None:
         _schedule(order, schedule, as_json=as_json)
         return
     console = Console(stderr=True, quiet=as_json)
     with order.region() as region:
-        report = run_and_keep(region, order.plan, order.directory, is_judged=order.is_judged, console=console)
+        report = run_and_keep(region, plan, order.directory, is_judged=order.is_judged, console=console)
     if as_json:
         click.echo(json.dumps({name: report[name] for name in HEADLINES} | report))
     else:
@@ -137,7 +138,13 @@ def run_and_keep(
 def _schedule(order: DrillOrder, calendar: str, *, as_json: bool) -> None:
     """Install the units, or show them where systemd does not run this machine or we may not."""
     with order.region() as region:
-        schedule = Schedule(kind=order.name, region=region.name, command=order.command(), calendar=calendar)
+        schedule = Schedule(
+            kind=order.name,
+            region=region.name,
+            command=order.command(),
+            calendar=calendar,
+            for_s=order.for_s or 0.0,
+        )
     installs = is_possible() and os.geteuid() == 0
     if installs:
         schedule.install()

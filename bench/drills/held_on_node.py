@@ -91,7 +91,7 @@ def _services(control: Path) -> Iterator[tuple[str, list[int]]]:
         yield from sorted(units.items())
         return
     for path in sorted(control.glob("*.pid")):
-        family = [int(path.read_text(encoding="utf-8") or 0)]
+        family = [int(path.read_text(encoding="utf-8") or -1)]
         for pid, (parent, _) in processes:
             if parent in family:
                 family.append(pid)

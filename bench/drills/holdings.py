@@ -70,6 +70,8 @@ def leaks(before: Holdings, after: Holdings) -> list[str]:
     found += [f"its {name} could not be counted" for name in asked if getattr(after, name) is None]
     if after.run_files - before.run_files > RUN_FILES:
         found.append(f"files beside its sockets: {before.run_files} before, {after.run_files} now")
+    if not after.services:
+        found.append("none of its services was found")
     for name, service in after.services.items():
         earlier = before.services.get(name)
         # What runs now and then is judged as what was started anew.

@@ -13,7 +13,8 @@ UNITS = Path("/etc/systemd/system")
 RUNNING = Path("/run/systemd/system")
 # The first Sunday of a month, when few people call.
 MONTHLY = "Sun *-*-01..07 03:00:00"
-LONGEST = "4h"
+# With calls, recordings and their judges.
+LONGEST_S = 4 * 3600
 COMMAND_WITHIN_S = 30.0
 
 
@@ -25,6 +26,8 @@ class Schedule:
     region: str
     command: Sequence[str]
     calendar: str = MONTHLY
+    # How long rounds are begun; 0: as many as were asked for.
+    for_s: float = 0.0
 
     @property
     def unit(self) -> str:
@@ -38,7 +41,7 @@ class Schedule:
             f"{self.unit}.service": (
                 f"[Unit]\nDescription={what}\n\n[Service]\nType=oneshot\nExecStart={words}\n"
                 # A drill that is stopped puts back what it took away.
-                f"TimeoutStartSec={LONGEST}\nTimeoutStopSec=300\n"
+                f"TimeoutStartSec={LONGEST_S + self.for_s:.0f}\nTimeoutStopSec=300\n"
             ),
             f"{self.unit}.timer": (
                 f"[Unit]\nDescription={what}\n\n[Timer]\nOnCalendar={self.calendar}\nPersistent=no\n\n"

@@ -69,5 +69,9 @@ def test_what_was_started_anew_is_held_against_limits_of_its_own() -> None:
     assert said["sessions"] == [2, 2]
 
 
+def test_a_node_without_services_was_not_looked_at() -> None:
+    assert leaks(BEFORE, replace(BEFORE, services={})) == ["none of its services was found"]
+
+
 def test_files_that_pile_up_in_the_run_folder_are_a_leak() -> None:
     assert leaks(BEFORE, after(run_files=30)) == ["files beside its sockets: 3 before, 30 now"]
