@@ -154,9 +154,9 @@ def session(tenant: str, subject_id: str, call_digest: str) -> str:
     return f"{tenant}.{subject_id}.{call_digest}"
 
 
-def session_owner(run: str) -> str:
-    """Request to the run of a worker that has a call: whether it lives there."""
-    return f"sessions.owner.{run}"
+def session_owner(node: str) -> str:
+    """Request to the workers of a node that has a call, or had it: what became of it there."""
+    return f"sessions.owner.{node}"
 
 
 def session_resumed(node: str) -> str:

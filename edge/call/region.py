@@ -13,11 +13,14 @@ import structlog
 
 from contract.subjects import SESSIONS_INBOX
 from edge.call.cut_off_marks import CutOffMarks
+from edge.call.neighbours import neighbours_of
+from edge.call.owner import OwnerAnswers, Owners
+from edge.call.region_ring_backs import RegionRingBacks
 from edge.call.region_sessions import RegionSessions
-from edge.call.ring_back import RegionRingBacks
 from edge.call.session_entry import SessionSeal
 from edge.call.session_store import SessionStore
 from edge.call.settings import RecordsSection, SessionsSection
+from edge.inference.client_settings import SiblingSection
 from edge.observability.metrics import CallMetrics
 from edge.records.model import Record
 from edge.sync.connection import NatsLink
@@ -37,6 +40,7 @@ class Region:
 
     link: NatsLink
     sessions: RegionSessions
+    answers: OwnerAnswers
     ring_backs: RegionRingBacks
     marks: CutOffMarks
 
@@ -48,8 +52,12 @@ def join(
     *,
     metrics: CallMetrics,
     keep: Callable[[Record], None],
+    siblings: SiblingSection | None = None,
 ) -> Region | None:
-    """The worker's part, or None where its certificate cannot be read: it then works as on a node on its own."""
+    """The worker's part, or None where its certificate cannot be read: it then works as on a node on its own.
+
+    `siblings`: where other machines of the region give a sign of life; None where the region is this machine alone.
+    """
     certificate = None
     if settings.certificate is not None and settings.key is not None:
         certificate = CertificateSection(certificate=settings.certificate, key=settings.key)
@@ -60,10 +68,15 @@ def join(
         log.error("region_not_joined", detail=type(error).__name__)  # noqa: TRY400
         return None
     store, seal = SessionStore(link), SessionSeal(records.subject_key_file.read_bytes())
+    sessions = RegionSessions(store=store, seal=seal, node=settings.node, run_id=run, metrics=metrics)
+    owners = Owners(link=link, node=settings.node, neighbours=neighbours_of(siblings))
     return Region(
         link=link,
-        sessions=RegionSessions(store=store, seal=seal, node=settings.node, run_id=run, metrics=metrics),
-        ring_backs=RegionRingBacks(store=store, seal=seal, metrics=metrics),
+        sessions=sessions,
+        answers=OwnerAnswers(
+            link=link, node=settings.node, calls=sessions, records=records.directory, settings=records.database()
+        ),
+        ring_backs=RegionRingBacks(store=store, seal=seal, owners=owners, metrics=metrics),
         marks=CutOffMarks(
             store=store,
             seal=seal,
@@ -81,7 +94,7 @@ async def taking_part(region: Region) -> AsyncIterator[None]:
 
     Enter it before the group of the calls: their ends are told, too.
     """
-    works = {"nats": region.link.run, "sessions": region.sessions.run, "owner": region.sessions.answer}
+    works = {"nats": region.link.run, "sessions": region.sessions.run, "owner": region.answers.run}
     async with asyncio.TaskGroup() as tasks:
         running = [spawn(tasks, name, work) for name, work in works.items()]
         try:

@@ -4,7 +4,8 @@ Theory of operation. A session hands over each newest state and goes on. What wa
 NATS away for an hour costs one state a call of memory, and when it comes back the newest is told at once. A write
 replaces exactly the value that this worker wrote last (compare-and-set on the key's revision). Where another one stands
 there, either our own write was stored and its answer lost, or a sibling of the node had the call before: then we write
-over it. Or the call was resumed elsewhere because this node was taken for lost: then nothing more is told of it.
+over it. Or the call was resumed elsewhere because this node was taken for lost: then nothing more is told of it, and
+who watches ends it. Or its data subject was erased: then nothing more is told of it, either, and it goes on.
 
 A call that ended as callers' calls end is deleted. One that we cut off stays, with its last state, for as long as the
 window of the tenant's policy. Away, slow or full, NATS costs the context of callers who ring back, and is counted.
@@ -16,10 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
-from contract.subjects import session_owner
+from edge.call.owner import Fate
 from edge.call.saved_call import SavedCall, encode
 from edge.call.session_entry import EntryStatus, SessionEntry, SessionPlace, SessionSeal, place_of
 from edge.call.session_store import SessionStore, StoredSession
@@ -61,6 +61,9 @@ class RegionSessions:
     metrics: CallMetrics
     now: Callable[[], float] = time.monotonic
     _calls: dict[str, _Told] = field(default_factory=dict)
+    # Calls that go on, of which nothing is told any more.
+    _untold: set[str] = field(default_factory=set)
+    _resumed: Callable[[str], None] = field(default=lambda _: None)
     _waiting: dict[str, _Told] = field(default_factory=dict)
     _has_work: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,6 +71,8 @@ class RegionSessions:
 
     def keep(self, call: SavedCall, *, window_s: float) -> None:
         """Take the newest state of a call that may be resumed for `window_s` after it; returns at once."""
+        if call.call_id in self._untold:
+            return
         told = self._calls.get(call.call_id)
         if told is None:
             place = place_of(call.tenant, call.subject_id, call.call_id)
@@ -79,6 +84,7 @@ class RegionSessions:
 
     def ended(self, call_id: str, *, is_cut_off: bool) -> None:
         """A call is over; cut off: by us, so that its caller may ring back to go on. Returns at once."""
+        self._untold.discard(call_id)
         told = self._calls.get(call_id)
         if told is not None:
             told.is_over, told.is_cut_off, told.since = True, is_cut_off, self.now()
@@ -92,12 +98,16 @@ class RegionSessions:
                 await asyncio.sleep(AGAIN_AFTER_S)
             raise_if_cancelled()
 
-    async def answer(self) -> None:
-        """Answer other workers that ask whether this one lives, until cancelled."""
-        link = self.store.link
-        await link.ready()
-        await link.client.subscribe(session_owner(self.run_id), cb=self._answer)
-        await asyncio.Event().wait()
+    def watch(self, resumed: Callable[[str], None]) -> None:
+        """Have `resumed` told, by its id, of each call of ours that another call went on with."""
+        self._resumed = resumed
+
+    def fate(self, call_id: str) -> Fate | None:
+        """What became of a call of this worker; None where it has none such."""
+        told = self._calls.get(call_id)
+        if told is None or not told.is_over:
+            return Fate.RUNS if told is not None or call_id in self._untold else None
+        return Fate.CUT_OFF if told.is_cut_off else Fate.ENDED
 
     async def flush(self, within_s: float) -> None:
         """Tell what is left, for at most so long; at shutdown, while `run` still runs."""
@@ -108,9 +118,6 @@ class RegionSessions:
                     await self._idle.wait()
         except TimeoutError:
             self._failed("shutdown", len(self._waiting))
-
-    async def _answer(self, message: Msg) -> None:
-        await message.respond(b"")
 
     def _wait(self, told: _Told) -> None:
         call_id = told.saved.call_id
@@ -164,7 +171,9 @@ class RegionSessions:
         self.metrics.session_told.observe(self.now() - since)
         if not is_ours or is_over:
             self._calls.pop(saved.call_id, None)
-            told.is_over = True
+            self._waiting.pop(saved.call_id, None)
+        if not is_ours and not told.is_over:
+            self._untold.add(saved.call_id)
         return True
 
     def _sealed(self, place: SessionPlace, saved: SavedCall, status: EntryStatus) -> bytes:
@@ -179,16 +188,20 @@ class RegionSessions:
         return self.seal.seal(place, entry)
 
     async def _write(self, told: _Told, value: bytes, ttl_s: float) -> bool:
-        """False where the call was resumed elsewhere: it is no more ours to tell of. Raises NATS_ERRORS."""
+        """False where it is no more ours to tell of: resumed elsewhere, or erased. Raises NATS_ERRORS."""
         for _ in range(ATTEMPTS):
             revision = await self.store.replace(told.place, value, told.revision, ttl_s=ttl_s)
             if revision is not None:
                 told.revision = revision
                 return True
             there = await self.store.newest(told.place)
+            if there is not None and there.is_erased:
+                log.info("session_was_erased", call_id=told.saved.call_id)
+                return False
             if there is not None and self._is_resumed(there):
                 log.warning("call_resumed_elsewhere", call_id=told.saved.call_id)
                 self._failed("resumed_elsewhere")
+                self._resumed(told.saved.call_id)
                 return False
             told.revision = 0 if there is None else there.revision
         raise TimeoutError("others write the same session")

@@ -16,21 +16,23 @@ from contract.subjects import SESSIONS_BUCKET, key_value_stream
 from edge.call.session_entry import SessionPlace, all_of, place_at
 from edge.records.subjects import SubjectId
 from edge.sync.connection import REQUEST_WITHIN_S, NatsLink
+from edge.sync.sessions_bucket import ERASED, KEY_VALUE_OPERATION
 
 STREAM = key_value_stream(SESSIONS_BUCKET)
 WRONG_LAST_SEQUENCE = 10071
-DELETED = {"KV-Operation": "DEL"}
+DELETED = {KEY_VALUE_OPERATION: "DEL"}
 # A caller has one or two calls; a number that has more is a house's.
 ENTRIES_READ = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    """A value as it stands in the bucket; empty where it was deleted."""
+    """A value as it stands in the bucket; empty where it was deleted, or erased with its data subject."""
 
     place: SessionPlace
     value: bytes
     revision: int
+    is_erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class SessionStore:
             message = await js.get_last_msg(STREAM, place.subject)
         except NotFoundError:
             return None
-        return StoredSession(place=place, value=message.data or b"", revision=message.seq or 0)
+        is_erased = (message.headers or {}).get(KEY_VALUE_OPERATION) == ERASED
+        return StoredSession(place=place, value=message.data or b"", revision=message.seq or 0, is_erased=is_erased)
 
     async def all_of(self, tenant: str, subject_id: SubjectId, *, within_s: float) -> list[StoredSession]:
         """What is there of a data subject's calls to a tenant, as the nearest replica knows it. Raises NATS_ERRORS."""

@@ -20,6 +20,11 @@ KEPT_S = 7 * 86_400.0
 # About 20,000 live calls of ten turns; when it is full, calls go on and cannot be resumed elsewhere.
 BUCKET_BYTES = 128 * 1024 * 1024
 VALUE_BYTES = 256 * 1024
+# What NATS calls a key of which nothing is left; only `forget` makes it, calls that end only delete theirs.
+KEY_VALUE_OPERATION = "KV-Operation"
+ERASED = "PURGE"
+# Longer than any call: until then its worker finds out that nothing more is to be told of it.
+ERASED_FOR_S = 86_400.0
 LOOK_AGAIN_S = 5.0
 LOOK_EVERY_S = 60.0
 
@@ -63,13 +68,18 @@ class SessionsBucket:
                 )
             )
 
-    async def forget(self, tenant: str, subject_id: str) -> None:
-        """Take all calls of a data subject to a tenant out of the region; nothing, not even a key, is left.
+    async def forget(self, tenant: str, subject_id: str) -> int:
+        """Take all calls of a data subject to a tenant out of the region; returns how many there were.
 
-        Raises NATS_ERRORS when the region has not confirmed it.
+        What stands of each call is put in place of by a mark without content, for a day: a worker that has the call
+        would write it all back, and may be away. Raises NATS_ERRORS when the region has not confirmed it.
         """
         if not self._link.is_up:
             raise ConnectionError("the region's NATS is away")
         js = self._link.client.jetstream(timeout=REQUEST_WITHIN_S)
         subject = key_value_subject(SESSIONS_BUCKET, session(tenant, subject_id, "*"))
-        await js.purge_stream(key_value_stream(SESSIONS_BUCKET), subject=subject)
+        info = await js.stream_info(key_value_stream(SESSIONS_BUCKET), subjects_filter=subject)
+        found = info.state.subjects or {}
+        for key in found:
+            await js.publish(key, headers={KEY_VALUE_OPERATION: ERASED, "Nats-Rollup": "sub"}, msg_ttl=ERASED_FOR_S)
+        return len(found)

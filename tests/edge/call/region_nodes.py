@@ -10,6 +10,7 @@ from edge.call.region import Region, join, taking_part
 from edge.call.ring_back import Claimed, Unclaimed, Wanted
 from edge.call.saved_call import SavedCall
 from edge.call.settings import RecordsSection, SessionsSection
+from edge.inference.client_settings import SiblingSection
 from edge.observability.metrics import CallMetrics
 from edge.records.model import Record
 from edge.records.subjects import SubjectId, name_subject
@@ -77,12 +78,17 @@ def subject_key_file(root: Path) -> Path:
 
 
 @asynccontextmanager
-async def working(root: Path, access: Access, *, run: str) -> AsyncIterator[Worker]:
-    """A worker that is connected; it is gone after the block, as if its machine had lost power."""
+async def working(
+    root: Path, access: Access, *, run: str, siblings: SiblingSection | None = None
+) -> AsyncIterator[Worker]:
+    """A worker that is connected; it is gone after the block, as if its machine had lost power.
+
+    Without `siblings` nothing but NATS tells whether another node lives.
+    """
     await _listening(access.urls[0])
     records = RecordsSection(directory=root / "records", subject_key_file=subject_key_file(root))
     metrics, kept = CallMetrics.create(), list[Record]()
-    region = join(access, records, run, metrics=metrics, keep=kept.append)
+    region = join(access, records, run, metrics=metrics, keep=kept.append, siblings=siblings)
     assert region is not None
     async with taking_part(region), asyncio.TaskGroup() as tasks:
         async with asyncio.timeout(WITHIN_S):

@@ -8,11 +8,11 @@ import nats
 import pytest
 
 from contract.subjects import SESSIONS_BUCKET, key_value_stream
-from edge.call import ring_back
-from edge.call.ring_back import Unclaimed
+from edge.call import owner, region_ring_backs
+from edge.call.ring_back import Claimed, Unclaimed
 from edge.call.saved_call import Phase, SavedAction, SavedCall
 from edge.call.session_entry import SessionPlace
-from edge.call.session_store import SessionStore
+from edge.call.session_store import SessionStore, StoredSession
 from edge.conversation.dialogue import EndCall
 from edge.records.subjects import SubjectId
 from tests.edge.call.region_nodes import (
@@ -30,6 +30,12 @@ from tests.edge.call.test_resumption import REPLYING
 from tests.edge.replication.conftest import Server, server
 
 __all__ = ["server"]
+
+
+@pytest.fixture(autouse=True)
+def soon_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to be waited for on a test's server."""
+    monkeypatch.setattr(owner, "ASK_WITHIN_S", 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,16 @@ class Leaderless(SessionStore):
             self.stored.append(result or 0)
             raise TimeoutError
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class Stale(SessionStore):
+    """The nearest replica is behind."""
+
+    copy: tuple[StoredSession, ...] = ()
+
+    async def all_of(self, tenant: str, subject_id: SubjectId, *, within_s: float) -> list[StoredSession]:
+        return list(self.copy)
 
 
 async def test_who_was_cut_off_with_a_node_goes_on_in_one_call_on_another(tmp_path: Path, server: Server) -> None:
@@ -148,14 +164,35 @@ async def test_the_region_holds_neither_number_nor_words_and_can_forget(tmp_path
         assert ANNA.encode() in everything
         for text in (NUMBER[1:], REPLYING.caller_text, REPLYING.speeches[0].text, "opening_hours"):
             assert text.encode() not in everything
-        await bucket.forget(TENANT, ANNA)
-        info = await client.jetstream().stream_info(key_value_stream(SESSIONS_BUCKET), subjects_filter=">")
-        assert (info.state.messages, info.state.subjects) == (0, None)
-        # The call goes on, and its next turn is no part of what was erased.
-        a.says(replace(a_call("old"), next_seq=4))
-        await a.told()
-        assert len(await values(a)) == 1
+        assert await bucket.forget(TENANT, ANNA) == 1
+        message = await client.jetstream().get_last_msg(key_value_stream(SESSIONS_BUCKET), "$KV.sessions.>")
+        assert not message.data
+        info = await client.jetstream().stream_info(key_value_stream(SESSIONS_BUCKET))
+        assert info.state.messages == 1
         await client.close()
+
+
+async def test_what_was_erased_is_not_written_back(tmp_path: Path, server: Server) -> None:
+    """A call that runs meanwhile goes on, also with another worker of the node; nothing more is told of it. The next
+    call is."""
+    async with (
+        agent_bucket(server.url) as bucket,
+        working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a,
+        working(tmp_path / "a", access_to(server.url, "a"), run="run-a2") as sibling,
+    ):
+        a.says(a_call("old"))
+        await a.told()
+        await bucket.forget(TENANT, ANNA)
+        for worker in (a, a, sibling):
+            worker.says(replace(a_call("old"), next_seq=4))
+            await worker.told()
+            assert await values(worker) == [b""]
+        a.region.sessions.ended("old", is_cut_off=True)
+        await a.told()
+        assert await values(a) == [b""]
+        a.says(a_call("next"))
+        await a.told()
+        assert sum(bool(value) for value in await values(a)) == 1
 
 
 async def test_an_entry_that_was_moved_to_another_caller_opens_for_nobody(tmp_path: Path, server: Server) -> None:
@@ -189,7 +226,7 @@ async def test_a_caller_who_is_faster_than_the_region_waits_for_it(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it elects a leader it can be read and not written; the claim follows, and is one claim."""
-    monkeypatch.setattr(ring_back, "CLAIM_WITHIN_S", 0.2)
+    monkeypatch.setattr(region_ring_backs, "BEFORE_ANSWER_S", 0.6)
     async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
         async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
             a.says(a_call("old"))
@@ -203,6 +240,53 @@ async def test_a_caller_who_is_faster_than_the_region_waits_for_it(
         assert claimed is not None
         assert claimed.ring_back.call_id == "old"
         assert await ring_backs.take_up(wanted("another")) is None
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_a_caller_who_does_not_wait_for_the_region_may_ring_again(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
+) -> None:
+    """Also where the claim was stored just before the caller hung up, and its answer lost."""
+    monkeypatch.setattr(region_ring_backs, "BEFORE_ANSWER_S", 0.6)
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old"))
+        leaderless, gone = Leaderless(b.region.link), asyncio.Event()
+        ring_backs = replace(b.region.ring_backs, store=leaderless)
+        found = await ring_backs.take_up(wanted("new"))
+        assert isinstance(found, Unclaimed)
+
+        async def leaves() -> None:
+            if is_stored:
+                leaderless.elected.set()
+            async with asyncio.timeout(5):
+                while is_stored and not leaderless.stored:
+                    await asyncio.sleep(0)
+            gone.set()
+
+        assert await ring_backs.claim_late(found, leaves) is None
+        assert gone.is_set()
+        assert bool(leaderless.stored) is is_stored
+        monkeypatch.setattr(region_ring_backs, "BEFORE_ANSWER_S", 5.0)
+        assert await b.rung_by(wanted("again")) is not None
+
+
+async def test_an_old_copy_of_a_call_keeps_nobody_from_going_on(tmp_path: Path, server: Server) -> None:
+    """What the nearest replica did not know yet is read again; a call that moved meanwhile may run, and is asked of."""
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        async with working(tmp_path / "a", access_to(server.url, "a"), run="run-a") as a:
+            a.says(a_call("old"))
+            a.region.sessions.ended("old", is_cut_off=True)
+            await a.told()
+            (first,) = await b.region.ring_backs.store.all_of(TENANT, ANNA, within_s=2.0)
+            a.says(replace(a_call("old"), next_seq=4))
+            await a.told()
+            stale = replace(b.region.ring_backs, store=Stale(b.region.link, (first,)))
+            assert await stale.take_up(wanted("early")) is None
+            assert (b.results("still_running"), b.results("taken_by_another")) == (1, 0)
+        claimed = await stale.take_up(wanted("new"))
+        assert isinstance(claimed, Claimed)
+        assert claimed.ring_back.saved.next_seq == 4
 
 
 async def test_without_nats_calls_neither_wait_nor_fail(tmp_path: Path, server: Server) -> None:
