@@ -55,6 +55,11 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumedElsewhere:
+    """Another call of the caller goes on with this one, which was taken for lost."""
+
+
+@dataclass(frozen=True, slots=True)
 class FarewellEnded:
     """The caller has heard why the call ends, or cannot."""
 
@@ -69,4 +74,5 @@ Happening = (
     | CallerGone
     | Drained
     | FarewellEnded
+    | ResumedElsewhere
 )

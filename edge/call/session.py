@@ -25,6 +25,7 @@ from edge.call.inbox import (
     Happening,
     PlayoutEnded,
     PreparationFinished,
+    ResumedElsewhere,
     Tick,
     ToolFinished,
     TransferFinished,
@@ -187,6 +188,10 @@ class CallSession:
     def drain(self) -> None:
         """The node stops: end this call, once the caller has heard the farewell."""
         self._post(Drained())
+
+    def resumed_elsewhere(self) -> None:
+        """Another call of the caller goes on with this one: end it without a word."""
+        self._post(ResumedElsewhere())
 
     def _turn_parts(self, tasks: asyncio.TaskGroup) -> TurnParts:
         parts = self._parts
@@ -360,6 +365,9 @@ class CallSession:
                 log.debug("leg_closed", reason=happening.reason)
             case Drained():
                 self._on_drained()
+            case ResumedElsewhere():
+                self._finish(CallOutcome.FAILED, "resumed_elsewhere")
+                self._fail()
             case FarewellEnded():
                 pass
 
@@ -376,7 +384,7 @@ class CallSession:
                 self._parts.history.transferred(happening)
             case CallerGone():
                 self._advance(CallEvent.CALLER_HUNG_UP)
-            case FarewellEnded():
+            case FarewellEnded() | ResumedElsewhere():
                 self._fail()
             case _:
                 pass

@@ -49,6 +49,7 @@ class CallMetrics:
     slots_capacity: Gauge
     watchdog_firings: Counter
     ari_reconnects: Counter
+    leftovers_ended: Counter
     records_failed: Counter
     loop_lag_p95: Gauge
     _intents: set[str] = field(default_factory=set)
@@ -102,6 +103,9 @@ class CallMetrics:
             slots_capacity=gauge("slots_capacity", "Slots that this node has"),
             watchdog_firings=counter("watchdog_firings", "Stuck calls that a watchdog moved on", ("watchdog",)),
             ari_reconnects=counter("ari_reconnects", "Times the connection to Asterisk was made again"),
+            leftovers_ended=counter(
+                "leftovers_ended", "Channels and bridges in Asterisk that no call had any more", ("kind",)
+            ),
             records_failed=counter("records_failed", "Records that could not be written", ("code",)),
             loop_lag_p95=gauge("event_loop_lag_p95_seconds", "95th percentile of the event loop's lateness"),
         )

@@ -8,6 +8,7 @@ a human hears no gap. Ids of channels and bridges name the app that made them, t
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,18 +21,31 @@ from edge.telephony.ari_listener import ChannelWatch
 from edge.telephony.call_control import (
     SETUP_TIMEOUT_S,
     AriCallControl,
+    MediaChannel,
     Switchboard,
+    connect_caller,
     open_media_channel,
     release_bridge,
     release_channel,
     release_watched,
 )
-from edge.telephony.errors import CallerGoneError, ChannelGoneError, TelephonyError
+from edge.telephony.errors import (
+    AriRefusedError,
+    AriUnavailableError,
+    CallerGoneError,
+    ChannelGoneError,
+    TelephonyError,
+)
 
 ADOPTED = "adopted"
 HUMAN = "human"
 KINDS = ("bridge", "media", HUMAN)
 UP = "Up"
+# A move takes a millisecond; long enough for a machine that has much else to do.
+TAKEN_WITHIN_S = 1.0
+# A stalled Asterisk is given up by its own watchdog sooner or later; nobody waits for it in silence longer than this.
+ADOPT_WITHIN_S = 15.0
+ADOPT_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,15 +129,38 @@ async def adopt_channels(board: Switchboard, call: StrandedCall) -> AsyncIterato
         caller = stack.enter_context(board.listener.watch(call.channel.channel_id, changed))
         stack.push_async_callback(release_watched, board.client, caller)
         try:
-            async with asyncio.timeout(SETUP_TIMEOUT_S):
-                await _take(board, caller)
-                leg, control = await _connect(board, call, caller, stack)
+            leg, human, media = await _adopt(board, call, caller, stack)
         except (TelephonyError, MediaProtocolError, TimeoutError) as error:
             # It is ours and nobody else's, so nobody else would end it.
-            await release_channel(board.client, call.channel.channel_id, HangupCause.TEMPORARY_FAILURE)
+            for channel_id in (call.channel.channel_id, call.human_id):
+                if channel_id is not None:
+                    await release_channel(board.client, channel_id, HangupCause.TEMPORARY_FAILURE)
             await clear_stranded(board.client, call)
             raise _reason(error, call) from error
-        yield leg, control
+        number = call.channel.caller_number
+        yield leg, AriCallControl(board, caller, number, media, stack, human=human)
+
+
+async def _adopt(
+    board: Switchboard, call: StrandedCall, caller: ChannelWatch, stack: AsyncExitStack
+) -> tuple[MediaLeg, ChannelWatch | None, MediaChannel | None]:
+    """Take and connect the caller, if need be more than once: an Asterisk that is slow has not lost anybody yet."""
+    until = time.monotonic() + ADOPT_WITHIN_S
+    while True:
+        async with AsyncExitStack() as attempt:
+            try:
+                async with asyncio.timeout(SETUP_TIMEOUT_S):
+                    await _take(board, caller)
+                    connected = await _connect(board, call, caller, attempt)
+            except AriRefusedError:
+                raise
+            except (AriUnavailableError, TimeoutError):
+                if caller.is_gone or time.monotonic() > until:
+                    raise
+            else:
+                stack.push_async_exit(attempt.pop_all())
+                return connected
+        await asyncio.sleep(ADOPT_AGAIN_S)
 
 
 def _reason(error: Exception, call: StrandedCall) -> Exception:
@@ -144,27 +181,33 @@ async def _take(board: Switchboard, watch: ChannelWatch) -> None:
         watch.is_in_stasis = True
         return
     await board.client.move(watch.channel_id, board.listener.app, (ADOPTED,))
-    await watch.wait_in_stasis()
+    try:
+        async with asyncio.timeout(TAKEN_WITHIN_S):
+            await watch.wait_in_stasis()
+    except TimeoutError:
+        # Who hangs up while being moved leaves the old app and never enters ours: nobody tells us.
+        if not await board.client.has_channel(watch.channel_id):
+            raise CallerGoneError(f"channel {watch.channel_id} ended while it was moved") from None
+        await watch.wait_in_stasis()
 
 
 async def _connect(
     board: Switchboard, call: StrandedCall, caller: ChannelWatch, stack: AsyncExitStack
-) -> tuple[MediaLeg, AriCallControl]:
-    number = call.channel.caller_number
-    # A name of its own: a worker may adopt the calls of its own former life.
+) -> tuple[MediaLeg, ChannelWatch | None, MediaChannel | None]:
+    # A name of its own: a worker may adopt the calls of its own former life, or try again.
     name = f"{call.call_id}.{secrets.token_hex(3)}"
     if call.human_id is not None:
         human = stack.enter_context(board.listener.watch(call.human_id, caller.changed))
-        stack.push_async_callback(release_watched, board.client, human)
         await _take(board, human)
         await _join(board, name, stack, caller, human)
+        # Only now: an attempt that fails must not end them.
+        stack.push_async_callback(release_watched, board.client, human)
         await clear_stranded(board.client, call)
-        return ClosedLeg(), AriCallControl(board, caller, number, None, stack, human=human)
+        return ClosedLeg(), human, None
     media = await stack.enter_async_context(open_media_channel(board, name))
-    await board.client.add_to_bridge(media.bridge_id, caller.channel_id, media.channel_id)
-    await board.client.answer(caller.channel_id)
+    await connect_caller(board, media, caller)
     await clear_stranded(board.client, call)
-    return media.leg, AriCallControl(board, caller, number, media, stack)
+    return media.leg, None, media
 
 
 async def _join(

@@ -4,6 +4,7 @@ Requests share a few kept-alive connections. Events come over a websocket of the
 media sockets are never shared with either.
 """
 
+import errno
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +16,13 @@ from urllib.parse import quote
 import aiohttp
 
 from edge.telephony.ari_events import EVENT_TYPES, Channel, as_object, as_text, as_texts, parse_channel
-from edge.telephony.errors import AriRequestError, AriUnavailableError, ChannelGoneError, MediaLegError
+from edge.telephony.errors import (
+    AriRefusedError,
+    AriRequestError,
+    AriUnavailableError,
+    ChannelGoneError,
+    MediaLegError,
+)
 
 # Loopback requests take 1 to 3 ms; 100 times a loaded machine's worst is a dead Asterisk.
 REQUEST_TIMEOUT_S = 5.0
@@ -194,14 +201,13 @@ class AriClient:
     async def application(self, app: str) -> Application | None:
         """Return a Stasis app as Asterisk knows it, None when it is not registered."""
         try:
-            found = as_object(await self._request("GET", f"/applications/{_part(app)}"))
+            return _application(await self._request("GET", f"/applications/{_part(app)}"))
         except ChannelGoneError:
             return None
-        return Application(
-            name=as_text(found, "name"),
-            channel_ids=tuple(as_texts(found.get("channel_ids"))),
-            bridge_ids=tuple(as_texts(found.get("bridge_ids"))),
-        )
+
+    async def applications(self) -> list[Application]:
+        """All Stasis apps that are registered, or still have channels."""
+        return [_application(each) for each in _as_list(await self._request("GET", "/applications"))]
 
     async def subscribe(self, app: str, channel_id: str) -> None:
         """Send the app the events of a channel that is not in it (yet)."""
@@ -221,7 +227,7 @@ class AriClient:
                 f"{self._address.url}/events", params={"app": app, "subscribeAll": "false"}, heartbeat=HEARTBEAT_S
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AriUnavailableError(f"events of {app}: {error or type(error).__name__}") from error
+            raise _unavailable(f"events of {app}", error) from error
         async with socket:
             yield socket
 
@@ -255,12 +261,27 @@ class AriClient:
                 text = await answer.text()
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AriUnavailableError(f"{method} {path}: {error or type(error).__name__}") from error
+            raise _unavailable(f"{method} {path}", error) from error
         if status in gone:
             raise ChannelGoneError(f"{method} {path}", status, text)
         if status >= 400:
             raise AriRequestError(f"{method} {path}", status, text)
         return json.loads(text) if text else None
+
+
+def _unavailable(what: str, error: Exception) -> AriUnavailableError:
+    is_refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
+    kind = AriRefusedError if is_refused else AriUnavailableError
+    return kind(f"{what}: {error or type(error).__name__}")
+
+
+def _application(value: object) -> Application:
+    found = as_object(value)
+    return Application(
+        name=as_text(found, "name"),
+        channel_ids=tuple(as_texts(found.get("channel_ids"))),
+        bridge_ids=tuple(as_texts(found.get("bridge_ids"))),
+    )
 
 
 def _part(text: str) -> str:

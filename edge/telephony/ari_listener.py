@@ -1,7 +1,8 @@
 """Keeps a worker's Stasis app registered and tells what becomes of its channels.
 
 State is kept per channel as levels (in Stasis, gone), not as a queue of events, so that events missed during a
-reconnect are made up for by asking Asterisk what still exists.
+reconnect are made up for by asking Asterisk what still exists. Where nobody listens at Asterisk's port any more, it has
+ended and every channel with it: that is told at once, and not when it is back.
 
 A listener can be dead in three ways: the socket breaks (seen at once), Asterisk hangs (websocket heartbeat), or the
 socket lives but the app is registered no more (asked every few seconds). In each case we connect again. A fourth is
@@ -27,7 +28,7 @@ from edge.telephony.ari_events import (
     StasisStart,
     parse_event,
 )
-from edge.telephony.errors import AriUnavailableError, CallerGoneError, StasisAppReplacedError
+from edge.telephony.errors import AriRefusedError, AriUnavailableError, CallerGoneError, StasisAppReplacedError
 
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
@@ -45,7 +46,7 @@ class ChannelWatch:
         self.changed = changed or asyncio.Event()
         self.is_in_stasis = False
         self.is_gone = False
-        # It went while nobody listened, as all channels do with their Asterisk.
+        # It went with its Asterisk, or while nobody listened.
         self.is_lost = False
         # Q.850, known once it is gone.
         self.cause = 0
@@ -79,6 +80,11 @@ class ChannelWatch:
             case _:
                 return
         self.changed.set()
+
+    def lose(self) -> None:
+        """The channel is no more, and nobody told."""
+        self.is_lost = not self.is_gone
+        self.apply(ChannelDestroyed(channel_id=self.channel_id, cause=0))
 
 
 class AriListener:
@@ -122,6 +128,12 @@ class AriListener:
             self._registration_changed.clear()
             await self._registration_changed.wait()
 
+    async def wait_reconnected(self, connections: int) -> None:
+        """Return once more connections than so many were made."""
+        while self.connections <= connections:
+            self._registration_changed.clear()
+            await self._registration_changed.wait()
+
     async def run(self) -> None:
         """Stay registered for ever. Raises StasisAppReplacedError."""
         retry_s = FIRST_RETRY_S
@@ -135,6 +147,7 @@ class AriListener:
     async def _serve_connection(self) -> bool:
         """Serve one connection to its end and return whether it was of use."""
         was_registered = False
+        is_dead = False
         replaced: StasisAppReplacedError | None = None
         try:
             async with self._client.events(self.app) as socket, asyncio.TaskGroup() as group:
@@ -147,8 +160,8 @@ class AriListener:
                 await asyncio.wait({reading, checking}, return_when=asyncio.FIRST_COMPLETED)
                 reading.cancel()
                 checking.cancel()
-        except* AriUnavailableError:
-            pass
+        except* AriUnavailableError as unavailable:
+            is_dead = any(isinstance(each, AriRefusedError) for each in unavailable.exceptions)
         except* StasisAppReplacedError as group_error:
             replaced = StasisAppReplacedError(str(group_error.exceptions[0]))
         task = asyncio.current_task()
@@ -158,6 +171,8 @@ class AriListener:
             raise asyncio.CancelledError
         if replaced is not None:
             raise replaced
+        if is_dead:
+            self._lose_all()
         return was_registered
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -178,9 +193,12 @@ class AriListener:
         await self._client.listen_only_to_known_events(self.app)
         for watch in list(self._watches.values()):
             if not await self._client.has_channel(watch.channel_id):
-                watch.is_lost = not watch.is_gone
-                watch.apply(ChannelDestroyed(channel_id=watch.channel_id, cause=0))
+                watch.lose()
         await self._take_missed_calls()
+
+    def _lose_all(self) -> None:
+        for watch in self._watches.values():
+            watch.lose()
 
     async def _take_missed_calls(self) -> None:
         """Take callers who came while nobody listened: else they would hear ringing for ever."""

@@ -21,6 +21,8 @@ from edge.telephony.errors import AriRequestError, AriUnavailableError, CallerGo
 # Setting up takes 10 to 20 ms; a caller waits unanswered meanwhile.
 SETUP_TIMEOUT_S = 5.0
 CLEANUP_TIMEOUT_S = 5.0
+# A channel that is being hung up leaves within milliseconds; Asterisk may refuse us before it tells.
+LEAVES_WITHIN_S = 2.0
 # The human's audio begins a little after the answer, and playing may start late on a loaded machine.
 WHISPER_SLACK_S = 2.0
 # Asterisk ends the ringing by itself a little after we should have.
@@ -75,6 +77,29 @@ async def open_media_channel(board: Switchboard, name: str) -> AsyncIterator[Med
         leg = await stack.enter_async_context(open_leg(socket, board.tasks, name=name))
         await watch.wait_in_stasis()
         yield MediaChannel(leg=leg, channel_id=channel_id, bridge_id=bridge_id)
+
+
+async def connect_caller(board: Switchboard, media: MediaChannel, caller: ChannelWatch) -> None:
+    """Put the caller into the bridge of our audio, then answer. Raises CallerGoneError when the caller hangs up."""
+    try:
+        await board.client.add_to_bridge(media.bridge_id, caller.channel_id, media.channel_id)
+        await board.client.answer(caller.channel_id)
+    except ChannelGoneError as error:
+        raise CallerGoneError(f"channel {caller.channel_id} ended before the answer") from error
+    except AriRequestError as error:
+        # Until a channel that hangs up has left Stasis, Asterisk says 500 and not 404 (ast_ari_channels_answer).
+        if await _leaves(caller):
+            raise CallerGoneError(f"channel {caller.channel_id} ended with the answer") from error
+        raise
+
+
+async def _leaves(watch: ChannelWatch) -> bool:
+    try:
+        async with asyncio.timeout(LEAVES_WITHIN_S):
+            await watch.wait_until(lambda: watch.is_gone)
+    except TimeoutError:
+        return False
+    return True
 
 
 class AriCallControl:
@@ -231,11 +256,11 @@ async def release_channel(client: AriClient, channel_id: str, cause: HangupCause
         return
 
 
-async def release_watched(client: AriClient, watch: ChannelWatch) -> None:
+async def release_watched(client: AriClient, watch: ChannelWatch, cause: HangupCause = HangupCause.NORMAL) -> None:
     """Hang up while cleaning up, unless the channel has ended or another worker has it: who lost a call to a sibling
     must not end it there."""
     if not watch.is_gone:
-        await release_channel(client, watch.channel_id)
+        await release_channel(client, watch.channel_id, cause)
 
 
 async def release_bridge(client: AriClient, bridge_id: str) -> None:

@@ -2,6 +2,7 @@
 
 TelephonyError
 ├── AriUnavailableError       Asterisk does not answer, or the connection broke
+│   └── AriRefusedError       nobody listens at Asterisk's port: it is not running
 ├── AriRequestError           Asterisk refused a request
 │   └── ChannelGoneError      the channel or bridge does not exist (any more)
 ├── CallerGoneError           the caller hung up while the call was being set up
@@ -24,6 +25,13 @@ class AriUnavailableError(TelephonyError):
 
     code = "telephony.ari_unavailable"
     hint = "is Asterisk running? systemctl status asterisk"
+
+
+class AriRefusedError(AriUnavailableError):
+    """Nobody listens at Asterisk's port: it is not running, and whatever was in it is gone."""
+
+    code = "telephony.ari_refused"
+    hint = "Asterisk is not running: systemctl status asterisk"
 
 
 class AriRequestError(TelephonyError):

@@ -3,12 +3,13 @@
 A call is taken without a silent second: bridge and media leg are made and joined with the caller's unanswered channel,
 and only then is it answered, so that audio flows with the first packet after the answer.
 
-Tasks: `ari:<app>` keeps the app registered; `call:<id>:media` reads one leg. A worker whose app name is taken by
+Tasks: `ari:<app>` keeps the app registered; `ari:<app>:leftovers` ends what nobody has; `call:<id>:media` reads one
+leg. A worker whose app name is taken by
 another ends with StasisAppReplacedError.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterable
+from collections.abc import AsyncIterator, Callable, Container, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,12 +25,13 @@ from edge.telephony.call_control import (
     SETUP_TIMEOUT_S,
     AriCallControl,
     Switchboard,
+    connect_caller,
     open_media_channel,
-    release_bridge,
     release_channel,
     release_watched,
 )
 from edge.telephony.errors import AriUnavailableError, CallerGoneError, ChannelGoneError, TelephonyError
+from edge.telephony.leftovers import LeftoverSweep, end_leftovers, find_leftovers
 
 REGISTER_TIMEOUT_S = 15.0
 # Calls that are offered and not looked at; more than a worker takes in a second means that it hangs.
@@ -52,15 +54,27 @@ class InboundCalls:
 
     It holds a TaskGroup, so an error in its body comes out in an ExceptionGroup. `reconciles`: what a former life of
     this worker left in Asterisk is ended at once; False where it may be adopted first, and `reconcile` called then.
+    `on_leftover` is told the kind ("channel", "bridge") of what nobody had any more and was ended.
     """
 
-    def __init__(self, client: AriClient, *, app: str, trunk: str = DEFAULT_TRUNK, reconciles: bool = True) -> None:
+    def __init__(
+        self,
+        client: AriClient,
+        *,
+        app: str,
+        trunk: str = DEFAULT_TRUNK,
+        reconciles: bool = True,
+        on_leftover: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.overflowed_calls = 0
         self._reconciles = reconciles
         self._client = client
         self._trunk = trunk
         self._offered: asyncio.Queue[InboundCall] = asyncio.Queue(MAX_OFFERED)
         self._listener = AriListener(client, app, self._take)
+        self._sweep = LeftoverSweep(
+            client=client, listener=self._listener, is_in_use=self._is_in_use, on_ended=on_leftover
+        )
         self._stack = AsyncExitStack()
         self._board: Switchboard | None = None
 
@@ -85,6 +99,8 @@ class InboundCalls:
             stack.callback(listening.cancel)
             self._board = Switchboard(client=self._client, listener=self._listener, tasks=tasks, trunk=self._trunk)
             if await self._is_ready_in_time():
+                sweeping = tasks.create_task(self._sweep.run(), name=f"ari:{self._listener.app}:leftovers")
+                stack.callback(sweeping.cancel)
                 self._stack = stack.pop_all()
                 return self
         # Raised outside of the group, so that it comes alone and not in an ExceptionGroup.
@@ -104,7 +120,8 @@ class InboundCalls:
     async def accept(self, call: InboundCall) -> AsyncIterator[tuple[AsteriskMediaLeg, AriCallControl]]:
         """Answer the call with its audio connected; on leaving the caller is hung up and nothing stays behind.
 
-        Raises CallerGoneError when the caller hangs up meanwhile, else TelephonyError or MediaProtocolError.
+        Raises CallerGoneError when the caller hangs up meanwhile, else TelephonyError or MediaProtocolError; a caller
+        whose call could not be set up is let go with a cause that sends the call to another node.
         """
         board = self._switchboard()
         caller = self._listener.find_watch(call.channel_id)
@@ -112,12 +129,13 @@ class InboundCalls:
             raise CallerGoneError(f"call {call.call_id} is not offered (any more)")
         async with AsyncExitStack() as stack:
             stack.callback(self._listener.drop_watch, call.channel_id)
-            stack.push_async_callback(release_watched, self._client, caller)
+            cause = HangupCause.NO_CIRCUIT
+            stack.push_async_callback(lambda: release_watched(self._client, caller, cause))
             try:
                 async with asyncio.timeout(SETUP_TIMEOUT_S):
                     media = await stack.enter_async_context(open_media_channel(board, call.call_id))
-                    await self._client.add_to_bridge(media.bridge_id, call.channel_id, media.channel_id)
-                    await self._client.answer(call.channel_id)
+                    await connect_caller(board, media, caller)
+                    cause = HangupCause.NORMAL
             except ChannelGoneError as error:
                 raise CallerGoneError(f"the caller of {call.call_id} hung up before the answer") from error
             except TimeoutError as error:
@@ -151,34 +169,26 @@ class InboundCalls:
 
     async def reconcile(self, spared: Container[str] = ()) -> None:
         """End what a previous life of this worker left in Asterisk, but for `spared` calls, which others have."""
-        prefix = f"{self._listener.app}."
-        application = await self._client.application(self._listener.app)
-        ours = set(application.channel_ids) if application is not None else set()
-        for channel in await self._client.channels():
-            channel_id = channel.channel_id
-            is_ours = channel_id.startswith(prefix) or channel_id in ours
-            if is_ours and not self._is_in_use(channel_id, spared):
-                await release_channel(self._client, channel_id, HangupCause.TEMPORARY_FAILURE)
-        for bridge_id in await self._client.bridge_ids():
-            if bridge_id.startswith(prefix) and not self._is_in_use(bridge_id, spared):
-                await release_bridge(self._client, bridge_id)
+        left = await find_leftovers(self._client, self._listener.app, lambda each: self._is_in_use(each, spared))
+        await end_leftovers(self._client, left)
 
-    def _is_in_use(self, resource_id: str, spared: Container[str]) -> bool:
+    def _is_in_use(self, resource_id: str, spared: Container[str] = ()) -> bool:
         names = (resource_id, *call_ids_of(resource_id))
         return any(name in spared or self._listener.find_watch(name) is not None for name in names)
 
     async def decline(self, call: InboundCall) -> None:
-        """Give the call to the next worker; when none takes it the caller gets 503."""
+        """Give the call to the next worker; when none takes it the caller gets 503. Where Asterisk does not answer the
+        caller is gone with it, or ended as a leftover."""
         self._listener.drop_watch(call.channel_id)
         try:
             await self._client.continue_in_dialplan(call.channel_id)
-        except ChannelGoneError:
+        except (ChannelGoneError, AriUnavailableError):
             return
 
     async def reject(self, call: InboundCall, cause: HangupCause) -> None:
-        """Refuse the call for the whole node."""
+        """Refuse the call for the whole node; as `decline` where Asterisk does not answer."""
         self._listener.drop_watch(call.channel_id)
-        await self._client.hang_up_if_there(call.channel_id, int(cause))
+        await release_channel(self._client, call.channel_id, cause)
 
     async def _is_ready_in_time(self) -> bool:
         try:

@@ -260,3 +260,15 @@ async def test_who_is_with_a_human_hears_no_farewell(tmp_path: Path) -> None:
         talk.session.drain()
         assert await talk.call is CallOutcome.FAILED
         assert talk.leg.sent == sent
+
+
+async def test_a_call_that_was_resumed_elsewhere_ends_without_a_word(tmp_path: Path) -> None:
+    async with talking(tmp_path, farewell=FAREWELL) as talk:
+        await talk.until_said(GREETING)
+        sent = talk.leg.sent
+        talk.session.resumed_elsewhere()
+        assert await talk.call is CallOutcome.FAILED
+        assert talk.leg.sent == sent
+    last = talk.records[-1]
+    assert isinstance(last, CallRecord)
+    assert last.reason == "resumed_elsewhere"

@@ -9,12 +9,12 @@ import pytest
 from edge.call.ports import HangupCause, TransferOutcome
 from edge.telephony.adoption import StrandedCall, belongs_to, call_ids_of
 from edge.telephony.ari import AriClient
-from edge.telephony.errors import AriRequestError, CallerGoneError
+from edge.telephony.errors import AriRequestError, AriUnavailableError, CallerGoneError
 from edge.telephony.inbound import InboundCall, InboundCalls
 from tests.asterisk_pair import AsteriskPair
 from tests.edge.telephony.carrier_caller import Caller, Carrier
 from tests.edge.telephony.conftest import APP, address_of
-from tests.edge.telephony.test_calls import LOUD, connected, hear, level, listen, next_call, tone
+from tests.edge.telephony.test_calls import LOUD, assert_nothing_left, connected, hear, level, listen, next_call, tone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -187,6 +187,59 @@ async def test_a_caller_who_cannot_be_adopted_is_let_go(
                 pass
         await caller.watch.wait_until(lambda: caller.watch.is_gone)
         assert not await client.bridge_ids()
+
+
+@pytest.mark.parametrize("step", ["move", "add_to_bridge", "answer"])
+async def test_a_caller_who_is_being_hung_up_while_adopted_is_gone(
+    pair: AsteriskPair, carrier: Carrier, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Asterisk says yes to a move that never comes about, and 500 to an answer."""
+    async with (
+        asyncio.timeout(15),
+        AriClient(address_of(pair.node.settings)) as client,
+        answered_and_left(client, carrier) as (caller, call),
+        InboundCalls(client, app=APP) as others,
+    ):
+        found = await stranded(others, call.call_id)
+        take_step = getattr(client, step)
+
+        async def hang_up_first(*arguments: object) -> None:
+            await client.hang_up(call.channel_id, 16)
+            await take_step(*arguments)
+
+        monkeypatch.setattr(client, step, hang_up_first)
+        try:
+            async with others.adopt(found) as (_, control):
+                await control.wait_until_ended()
+        except CallerGoneError:
+            pass
+        await caller.watch.wait_until(lambda: caller.watch.is_gone)
+        await assert_nothing_left(client)
+
+
+async def test_a_slow_asterisk_does_not_cost_the_caller(
+    pair: AsteriskPair, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not answer now may do so in a moment; the caller stays meanwhile."""
+    async with (
+        asyncio.timeout(15),
+        AriClient(address_of(pair.node.settings)) as client,
+        answered_and_left(client, carrier) as (caller, call),
+        InboundCalls(client, app=APP) as others,
+    ):
+        found = await stranded(others, call.call_id)
+        add_to_bridge = client.add_to_bridge
+
+        async def stall_once(*arguments: str) -> None:
+            monkeypatch.setattr(client, "add_to_bridge", add_to_bridge)
+            raise AriUnavailableError(f"no answer: {arguments}")
+
+        monkeypatch.setattr(client, "add_to_bridge", stall_once)
+        async with others.adopt(found) as (leg, _), carrier.talk(caller) as theirs:
+            await leg.send(tone(1))
+            await hear(theirs.leg, loud=True)
+            assert len(await client.bridge_ids()) == 1
+        await assert_nothing_left(client)
 
 
 async def refuse(bridge_id: str) -> None:

@@ -24,7 +24,7 @@ from edge.call.ports import (
 from edge.media.asterisk_websocket import AsteriskMediaLeg
 from edge.telephony.ari import AriClient
 from edge.telephony.call_control import AriCallControl
-from edge.telephony.errors import CallerGoneError
+from edge.telephony.errors import AriUnavailableError, CallerGoneError
 from edge.telephony.inbound import InboundCall, InboundCalls
 from tests.asterisk_pair import AsteriskPair
 from tests.edge.telephony.carrier_caller import CALLED_NUMBER, CALLER_NUMBER, Caller, Carrier
@@ -34,6 +34,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # Between what comes back as comfort noise or codec error, and our tones.
 LOUD = 1000
 TONE_PEAK = 8000
+# A race with Asterisk's own hanging up has more than one end.
+ROUNDS = 8
 
 
 def report(line: str) -> None:
@@ -279,6 +281,47 @@ async def test_caller_who_hangs_up_during_set_up_leaves_nothing(
                 except CallerGoneError:
                     pass
         await assert_nothing_left(node_client)
+
+
+@pytest.mark.parametrize("step", ["create_bridge", "create_media_channel", "add_to_bridge", "answer"])
+async def test_caller_who_is_being_hung_up_at_a_step_is_gone(
+    carrier: Carrier, calls: InboundCalls, node_client: AriClient, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Asterisk still has the channel, hangs it up, and refuses us with other codes than for one that is gone."""
+    take_step = getattr(node_client, step)
+    for _ in range(ROUNDS):
+        async with carrier.ring():
+            call = await next_call(calls)
+
+            async def hang_up_first(*arguments: str, call: InboundCall = call) -> object:
+                # Returns when Asterisk has taken note, and before the channel has left Stasis.
+                await node_client.hang_up(call.channel_id, 16)
+                return await take_step(*arguments)
+
+            monkeypatch.setattr(node_client, step, hang_up_first)
+            try:
+                async with asyncio.timeout(5), calls.accept(call) as (_, control):
+                    await control.wait_until_ended()
+            except CallerGoneError:
+                pass
+            monkeypatch.setattr(node_client, step, take_step)
+    await assert_nothing_left(node_client)
+
+
+async def test_a_call_that_could_not_be_set_up_is_sent_to_another_node(
+    carrier: Carrier, calls: InboundCalls, node_client: AriClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cause is that of a node without a free slot, which a front door goes on after."""
+
+    async def refuse(bridge_id: str) -> None:
+        raise AriUnavailableError(f"no answer: {bridge_id}")
+
+    monkeypatch.setattr(node_client, "create_bridge", refuse)
+    async with carrier.ring() as caller:
+        with pytest.raises(AriUnavailableError):
+            async with calls.accept(await next_call(calls)):
+                pass
+        assert await wait_gone(caller) == 34
 
 
 async def test_refused_call_gets_the_cause(carrier: Carrier, calls: InboundCalls, node_client: AriClient) -> None:
