@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# More of the same kind (sockets), or of the same file.
+# More of the same kind (pipes), or of the same file.
 FEW = 8
+# Call workers of siblings connect to a node's inference when theirs has died, and stay.
+SOCKETS = 16
 # More different files: a tenant's databases and their logs, twice, for some tenants.
 FILES = 40
 MEMORY_BYTES, MEMORY_SHARE = 64 * 1024 * 1024, 0.25
@@ -88,7 +90,7 @@ def was_restarted(before: ServiceHoldings, after: ServiceHoldings) -> bool:
 def _grown(before: ServiceHoldings, after: ServiceHoldings) -> Iterator[str]:
     for what, count in sorted(after.opened.items()):
         more = count - before.opened.get(what, 0)
-        if more > FEW:
+        if more > (SOCKETS if what == "sockets" else FEW):
             yield f"{what}: {more} more open"
     files = len(after.opened) - len(before.opened)
     if files > FILES:

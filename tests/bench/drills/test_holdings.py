@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from bench.drills.holdings import FEW, FILES, MEMORY_BYTES, MOST_OPEN, Holdings, ServiceHoldings, comparison, leaks
+from bench.drills.holdings import (
+    FEW,
+    FILES,
+    MEMORY_BYTES,
+    MOST_OPEN,
+    SOCKETS,
+    Holdings,
+    ServiceHoldings,
+    comparison,
+    leaks,
+)
 
 MIB = 1024 * 1024
 WORKER = ServiceHoldings(
@@ -44,8 +54,10 @@ def test_an_asterisk_that_cannot_be_asked_is_no_good_sign() -> None:
 
 
 def test_more_of_the_same_file_is_a_leak_and_a_tenant_more_is_none() -> None:
-    assert leaks(BEFORE, after(opened(sockets=12 + FEW))) == []
-    assert leaks(BEFORE, after(opened(sockets=13 + FEW))) == [f"borough-calls@1: sockets: {FEW + 1} more open"]
+    assert leaks(BEFORE, after(opened(sockets=12 + SOCKETS))) == []
+    assert leaks(BEFORE, after(opened(sockets=13 + SOCKETS))) == [f"borough-calls@1: sockets: {SOCKETS + 1} more open"]
+    again = after(opened(**{"/records/bank.sqlite3": 3 + FEW}))
+    assert leaks(BEFORE, again) == [f"borough-calls@1: /records/bank.sqlite3: {FEW + 1} more open"]
     tenants = {f"/records/{number}.sqlite3": 2 for number in range(FILES)}
     assert leaks(BEFORE, after(opened(**tenants))) == []
     assert leaks(BEFORE, after(opened(**tenants, **{"/one": 1}))) == [f"borough-calls@1: {FILES + 1} more files open"]
