@@ -62,11 +62,13 @@ test: setup .state/tools.done ## All tests, on real parts
 region-test: setup ## The tests of whole machines (an hour)
 	@$(VENV)/bin/pytest -q -m region tests
 
-check: .state/python.done ## Format, lint, types, import rules
+check: .state/python.done ## Format, lint, types, import rules, playbooks
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy contract edge controlplane provisioning bench tests
 	@$(VENV)/bin/lint-imports
+	@cd ansible && PATH=$(CURDIR)/$(VENV)/bin:$$PATH yamllint --strict .
+	@cd ansible && PATH=$(CURDIR)/$(VENV)/bin:$$PATH ansible-lint --offline -q --profile production
 
 format: .state/python.done ## Format and mend what ruff can mend
 	@$(VENV)/bin/ruff format .

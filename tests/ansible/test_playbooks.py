@@ -1,4 +1,4 @@
-"""Playbooks and roles are well formed, and nobody who judges them finds anything."""
+"""Playbooks and roles are well formed; `make check` lints them."""
 
 import os
 import subprocess
@@ -36,19 +36,6 @@ def test_every_playbook_can_be_read() -> None:
         "ansible-playbook", "-i", "inventories/example", "--syntax-check", *(f"playbooks/{p}" for p in PLAYBOOKS)
     )
     assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.slow
-def test_ansible_lint_finds_nothing() -> None:
-    """In its strictest profile."""
-    done = run("ansible-lint", "--offline", "--profile", "production")
-    assert done.returncode == 0, done.stdout
-
-
-def test_yamllint_finds_nothing() -> None:
-    """Not even a warning."""
-    done = run("yamllint", "--strict", ".")
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout
 
 
 @pytest.mark.parametrize("role", ROLES)
