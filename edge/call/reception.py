@@ -150,7 +150,7 @@ class Reception:
                     control=control,
                     may_ring_back=is_known,
                 )
-                claimed = await self._claim_late(found, leg) if isinstance(found, Unclaimed) else found
+                claimed = await self._claim_late(found, leg, control) if isinstance(found, Unclaimed) else found
                 await self._carry(agent, caller, lifecycle, ring_back=claimed.ring_back if claimed else None)
                 self.metrics.frames_dropped.labels(direction="inbound").inc(leg.dropped_frames)
         except CallerGoneError:
@@ -172,11 +172,11 @@ class Reception:
         )
         return await self.ring_backs.take_up(wanted)
 
-    async def _claim_late(self, unclaimed: Unclaimed, leg: MediaLeg) -> Claimed | None:
+    async def _claim_late(self, unclaimed: Unclaimed, leg: MediaLeg, control: CallControl) -> Claimed | None:
         """Let the caller hear it ring while the region finds a leader."""
         async with asyncio.TaskGroup() as ringing:
             tone = ringing.create_task(_ring(leg), name=f"call:{unclaimed.wanted.call_id}:ringing")
-            claimed = await self.ring_backs.claim_late(unclaimed)
+            claimed = await self.ring_backs.claim_late(unclaimed, control.wait_until_ended)
             tone.cancel()
         return claimed
 
@@ -190,6 +190,11 @@ class Reception:
         except NoCapacityError as error:
             self.metrics.calls_refused.labels(reason=_reason(error)).inc()
             raise
+
+    def resumed_elsewhere(self, call_id: str) -> None:
+        """End a call that another one of the region went on with."""
+        if (session := self.running.get(call_id)) is not None:
+            session.resumed_elsewhere()
 
     async def drain(self, within_s: float) -> None:
         """Take no more calls and let running ones end."""

@@ -20,8 +20,8 @@ from typing import Self
 from edge.call.errors import NoCapacityError
 from edge.shared_folder import file_mode
 
-# A sibling adopts within a second; a worker that was alone is back in ten.
-RESERVED_S = 15.0
+# A sibling adopts within a second, a worker that was alone is back in ten; either waits 15 s for a slow Asterisk.
+RESERVED_S = 30.0
 LONGEST_MARK_BYTES = 200
 
 

@@ -7,14 +7,19 @@ tries; the rest is ended in the records. A call over WebRTC cannot be adopted: i
 
 An adopted call takes the slot again that the dead worker held, is moved to our Stasis app, gets audio of ours, and
 goes on where its saved state stands (`edge.call.session`). What fails after the adoption ends the call and its record.
+
+Asterisk may be slow at that moment, and its callers are still there: it is asked again until it answers, for
+`ANSWERS_WITHIN_S`. Only where nobody listens at its port have all of them gone with it.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -33,7 +38,7 @@ from edge.records.errors import RecordsError
 from edge.records.model import Adopted, Orphan, Transport
 from edge.records.orphans import WORKER_DIED, reason_of
 from edge.telephony.adoption import StrandedCall
-from edge.telephony.errors import CallerGoneError, TelephonyError
+from edge.telephony.errors import AriRefusedError, CallerGoneError, TelephonyError
 from edge.telephony.inbound import InboundCalls
 
 log = structlog.get_logger(__name__)
@@ -41,6 +46,11 @@ log = structlog.get_logger(__name__)
 # Who counts slots holds each for an instant; a caller must not be lost for that.
 RETAKE_TRIES = 3
 RETAKE_AGAIN_S = 0.02
+# `borough-asterisk-pulse` ends an Asterisk that says nothing for so long.
+ANSWERS_WITHIN_S = 15.0
+ASK_AGAIN_S = 0.25
+CALLER_GONE, ASTERISK_SILENT = "caller_gone", "asterisk_silent"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +79,13 @@ class Takeover:
         if self.inbound is not None:
             others = {each.call_id for each in await self.states.open_calls()}
             try:
-                await self.inbound.reconcile(spared=others)
+                await _patiently(partial(self.inbound.reconcile, spared=others))
             except TelephonyError as error:
                 log.warning("not_reconciled", code=error.code, detail=str(error))
 
     async def sibling_died(self, sibling: Sibling) -> None:
         """Go on with its calls."""
         await self._look_after(app=sibling.app)
-
-    async def has_calls(self, run: str) -> bool:
-        """Whether a sibling has callers who could be taken over."""
-        return any(each.run == run and each.transport is Transport.SIP for each in await self.states.open_calls())
 
     async def _look_after(self, *, app: str | None) -> None:
         died = time.monotonic()
@@ -89,31 +95,33 @@ class Takeover:
             async with self.states.sweeping():
                 await self._sweep(died)
             if app is not None and self.inbound is not None:
-                await self.inbound.offer_unknown(app, {each.call_id for each in await self.states.open_calls()})
+                known = {each.call_id for each in await self.states.open_calls()}
+                await _patiently(partial(self.inbound.offer_unknown, app, known))
         except (BoroughError, OSError) as error:
             log.error("takeover_failed", kind=type(error).__name__, detail=str(error))  # noqa: TRY400
         self.reception.slots.forget_dead()
 
     async def _sweep(self, died: float) -> None:
         orphans = await self.states.orphans()
-        stranded = await self._find_stranded(each.call_id for each in orphans if each.transport is Transport.SIP)
+        sip = [each.call_id for each in orphans if each.transport is Transport.SIP]
+        stranded, missing = await self._find_stranded(sip) if sip else ({}, CALLER_GONE)
         # Together: their records are one commit.
-        await asyncio.gather(*(self._adopt(each, stranded.get(each.call_id), died) for each in orphans))
+        await asyncio.gather(*(self._adopt(each, stranded.get(each.call_id), died, missing) for each in orphans))
         await self.states.close_orphans()
 
-    async def _find_stranded(self, call_ids: Iterable[str]) -> dict[str, StrandedCall]:
+    async def _find_stranded(self, call_ids: Iterable[str]) -> tuple[dict[str, StrandedCall], str]:
+        """Who is still there, and what it means for the others."""
         if self.inbound is None:
-            return {}
+            return {}, CALLER_GONE
         try:
-            return await self.inbound.find_stranded(call_ids)
+            return await _patiently(partial(self.inbound.find_stranded, call_ids)), CALLER_GONE
         except TelephonyError as error:
-            # Asterisk is gone, and every caller with it.
-            log.warning("stranded_unknown", code=error.code, detail=str(error))
-            return {}
+            log.error("stranded_unknown", code=error.code, detail=str(error))  # noqa: TRY400
+            return {}, CALLER_GONE if isinstance(error, AriRefusedError) else ASTERISK_SILENT
 
-    async def _adopt(self, orphan: Orphan, stranded: StrandedCall | None, died: float) -> None:
+    async def _adopt(self, orphan: Orphan, stranded: StrandedCall | None, died: float, missing: str) -> None:
         if stranded is None:
-            await self._end(orphan, None, "caller_gone" if orphan.transport is Transport.SIP else "webrtc")
+            await self._end(orphan, None, missing if orphan.transport is Transport.SIP else "webrtc")
             return
         try:
             served = self.reception.roster.current.by_name(f"{orphan.tenant}/{orphan.agent}")
@@ -175,11 +183,18 @@ class Takeover:
                     await self.reception.go_on(adoption.served, call, leg, control, resumption)
             except BoroughError as error:
                 log.warning("adoption_broke", code=error.code, detail=str(error))
-                if not is_carried:
-                    is_gone = isinstance(error, CallerGoneError)
-                    metrics.adoptions_refused.labels(reason="caller_gone" if is_gone else "setup_failed").inc()
-                    outcome = CallOutcome.ABANDONED if is_gone else CallOutcome.FAILED
-                    self._close(adoption.adopted, outcome, datetime.now(UTC))
+                self._broke(adoption, is_carried=is_carried, is_gone=isinstance(error, CallerGoneError))
+            except Exception:
+                # Ours are running, and a sibling that went on with all of them would meet this one again.
+                log.exception("adoption_broke")
+                self._broke(adoption, is_carried=is_carried, is_gone=False)
+
+    def _broke(self, adoption: _Adoption, *, is_carried: bool, is_gone: bool) -> None:
+        if is_carried:
+            return
+        self.reception.metrics.adoptions_refused.labels(reason=CALLER_GONE if is_gone else "setup_failed").inc()
+        outcome = CallOutcome.ABANDONED if is_gone else CallOutcome.FAILED
+        self._close(adoption.adopted, outcome, datetime.now(UTC))
 
     def _close(self, adopted: Adopted, outcome: CallOutcome, at: datetime, reason: str = WORKER_DIED) -> None:
         saved = _read(adopted)
@@ -191,6 +206,19 @@ class Takeover:
         cause = HangupCause.NORMAL if outcome is CallOutcome.ABANDONED else HangupCause.TEMPORARY_FAILURE
         ended = replace(adopted.call, ended_at=at, outcome=outcome, hangup_cause=cause, reason=reason)
         self.reception.keep(ended)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask Asterisk until it answers. Raises TelephonyError when it is gone, or silent for too long."""
+    deadline = time.monotonic() + ANSWERS_WITHIN_S
+    while True:
+        try:
+            return await ask()
+        except TelephonyError as error:
+            if isinstance(error, AriRefusedError) or time.monotonic() > deadline:
+                raise
+            log.warning("asterisk_asked_again", code=error.code, detail=str(error))
+        await asyncio.sleep(ASK_AGAIN_S)
 
 
 def _read(adopted: Adopted) -> SavedCall | None:

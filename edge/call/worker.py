@@ -87,11 +87,12 @@ async def serve(settings: CallsSettings) -> None:
         client = InferenceClient(settings.inference.socket, siblings=settings.inference.siblings)
         inference = await stack.enter_async_context(client)
         metrics.registry.register(RouteCollector(inference.route_counts))
+        # Before anything is waited for: calls of this machine's former boot are over, and others may go on with them.
+        region = await _join_region(settings, store.run, recorder, metrics, stack)
         supervision.starting("waits for inference")
         await inference.wait_until_ready(INFERENCE_WITHIN_S)
         supervision.starting("loads agents")
         await stack.enter_async_context(EventLoopLag(metrics.loop_lag_p95))
-        region = await _join_region(settings, store.run, recorder, metrics, stack)
         departure = Departure(settle=recorder.settled)
         tasks = await stack.enter_async_context(GuardedTasks(departure.failed))
         await stack.enter_async_context(departure)
@@ -125,6 +126,8 @@ async def serve(settings: CallsSettings) -> None:
             law=_law(settings, audio, slots, metrics),
         )
         receptions.append(reception)
+        if region is not None:
+            region.sessions.watch(reception.resumed_elsewhere)
         metrics.slots_capacity.set(settings.slots.capacity)
         recording = tasks.create_task(recorder.run(), name="records")
         stack.callback(recording.cancel)
@@ -142,12 +145,12 @@ async def serve(settings: CallsSettings) -> None:
         supervision.ready()
         await stop.wait()
         supervision.stopping(f"drains {len(reception.running)} calls for {settings.worker.drain_s:.0f} s at most")
-        log.info("worker_draining", calls=len(reception.running))
         await _drain(reception, siblings, departure, settings.worker.drain_s)
 
 
 async def _drain(reception: Reception, siblings: Siblings, departure: Departure, within_s: float) -> None:
     """Let calls end; what runs on is a sibling's where one can have it, else it is ended with a word."""
+    log.info("worker_draining", calls=len(reception.running))
     siblings.take_nothing_over()
     await reception.drain(within_s)
     is_left = siblings.has_stand_in and not reception.cordon.is_up
@@ -210,7 +213,14 @@ async def _join_region(
     """Take part in the region, in the background: neither start nor calls wait for it."""
     if settings.sessions is None:
         return None
-    region = join(settings.sessions, settings.records, run, metrics=metrics, keep=recorder.keep)
+    region = join(
+        settings.sessions,
+        settings.records,
+        run,
+        metrics=metrics,
+        keep=recorder.keep,
+        siblings=settings.inference.siblings,
+    )
     if region is not None:
         await stack.enter_async_context(taking_part(region))
     return region
@@ -268,7 +278,14 @@ async def _serve_sip(
     password = section.password_file.read_text(encoding="utf-8").strip()
     address = AriAddress(url=f"{section.url}/ari", user=section.user, password=password)
     client = await stack.enter_async_context(AriClient(address))
-    inbound = await stack.enter_async_context(InboundCalls(client, app=app, trunk=section.trunk, reconciles=False))
+    calls = InboundCalls(
+        client,
+        app=app,
+        trunk=section.trunk,
+        reconciles=False,
+        on_leftover=lambda kind: reception.metrics.leftovers_ended.labels(kind=kind).inc(),
+    )
+    inbound = await stack.enter_async_context(calls)
     for work, name in ((_take_calls(inbound, reception, tasks), "calls"), (_sample(inbound, reception), "metrics")):
         stack.callback(tasks.create_task(work, name=f"sip:{name}").cancel)
     return inbound

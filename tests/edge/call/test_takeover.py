@@ -13,7 +13,7 @@ from edge.call.roster import ServedRoster
 from edge.call.saved_call import encode
 from edge.call.siblings import Sibling
 from edge.call.slots import SlotLedger
-from edge.call.takeover import Takeover
+from edge.call.takeover import Takeover, _patiently
 from edge.conversation.dialogue import CallOutcome
 from edge.observability.metrics import CallMetrics
 from edge.records.database import DatabaseSettings
@@ -21,6 +21,7 @@ from edge.records.model import Record, StateRecord, Transport
 from edge.records.orphans import WORKER_DIED
 from edge.records.store import CallReader, CallStore, StoreSettings
 from edge.speech.prepared import PreparedAudio
+from edge.telephony.errors import AriRefusedError, AriRequestError, AriUnavailableError, TelephonyError
 from edge.turn.vad import SileroModel
 from tests.edge.call.talk import ScriptedRecogniser, WordsAsAudio
 from tests.edge.call.test_resumption import REPLYING, SAVED
@@ -73,7 +74,6 @@ async def test_a_call_from_the_page_ends_with_its_worker(tmp_path: Path) -> None
             takeover = takeover_of(alive, tmp_path, tasks, metrics, kept.append)
             (tmp_path / "slots").mkdir()
             (tmp_path / "slots" / "0000").write_text("web")
-            assert not await takeover.has_calls(run)
             await takeover.sibling_died(Sibling(run=run, app="calls-2"))
             for record in kept:
                 await alive.save(record)
@@ -108,3 +108,38 @@ async def test_a_draining_worker_takes_nothing_over(tmp_path: Path) -> None:
 
 def store_of(directory: Path) -> CallStore:
     return CallStore(directory, StoreSettings(), closes_orphans=False)
+
+
+class Asked:
+    """An Asterisk that fails as the test says, the last time again and again."""
+
+    def __init__(self, *answers: TelephonyError | str) -> None:
+        self.answers = list(answers)
+        self.times = 0
+
+    async def __call__(self) -> str:
+        self.times += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, TelephonyError):
+            raise answer
+        return answer
+
+
+async def test_a_slow_asterisk_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it answers; where nobody listens any more there is nothing to wait for."""
+    monkeypatch.setattr("edge.call.takeover.ASK_AGAIN_S", 0.0)
+    slow = Asked(AriUnavailableError("slow"), AriRequestError("GET", 503, "starting"), "here")
+    assert await _patiently(slow) == "here"
+    assert slow.times == 3
+    gone = Asked(AriUnavailableError("slow"), AriRefusedError("gone"), "here")
+    with pytest.raises(AriRefusedError):
+        await _patiently(gone)
+    assert gone.times == 2
+
+
+async def test_an_asterisk_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.call.takeover.ANSWERS_WITHIN_S", 0.1)
+    silent = Asked(AriUnavailableError("silent"))
+    with pytest.raises(AriUnavailableError):
+        await _patiently(silent)
+    assert silent.times >= 2
