@@ -174,29 +174,27 @@ class RegionRingBacks:
     async def _claim(
         self, unclaimed: Unclaimed, until: float, gone: asyncio.Event | None = None
     ) -> Claimed | Unclaimed | None:
-        """Make the old call this one's, which one alone can; itself where the region takes no writes until then, or
-        once the caller is gone."""
-        may_be_old = True
+        """Make the old call this one's, which one alone can. Itself where the region takes no writes until then, or
+        once the caller is gone; as it stands now where what was read of it was an old copy."""
         while (left_s := until - time.monotonic()) > 0 and not (gone is not None and gone.is_set()):
             within_s = min(left_s, CLAIM_ATTEMPT_S)
             try:
                 revision = await self._mark(unclaimed, within_s)
-                there = None if revision is not None else await self.store.newest(unclaimed.stored.place)
+                there = (
+                    None if revision is not None else await self.store.newest(unclaimed.stored.place, within_s=within_s)
+                )
             except NATS_ERRORS:
                 await asyncio.sleep(CLAIM_AGAIN_S)
                 continue
             if revision is not None:
                 return await self._claimed(unclaimed, revision)
-            # The answer to an earlier attempt may have been lost; or what was read was an old copy.
+            # The answer to an earlier attempt may have been lost.
             if there is not None and self._is_ours(unclaimed, there):
                 return await self._claimed(unclaimed, there.revision)
-            newer = self._unfinished(unclaimed.wanted, there) if there is not None and may_be_old else None
+            newer = None if there is None else self._unfinished(unclaimed.wanted, there)
             if newer is None:
                 self._count("taken_by_another")
-                return None
-            if not await self._is_over(newer):
-                return None
-            unclaimed, may_be_old = newer, False
+            return newer
         return unclaimed
 
     async def _mark(self, unclaimed: Unclaimed, within_s: float) -> int | None:

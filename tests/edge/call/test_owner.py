@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from contract.downlink_pb2 import Roster, RosterNode
 from contract.subjects import session_owner
 from edge.call import owner
+from edge.call.neighbours import neighbours_of
 from edge.call.owner import Fate
 from edge.call.session_entry import EntryStatus, SessionEntry, place_of
 from edge.conversation.dialogue import CallOutcome
@@ -139,6 +140,17 @@ async def test_a_machine_that_gives_no_sign_of_life_lost_its_calls(tmp_path: Pat
         assert b.results("may_run") == 1
         siblings(tmp_path, port, A)
         assert await b.rung_by(wanted("new")) is not None
+
+
+async def test_a_machine_lives_that_takes_a_connection(tmp_path: Path) -> None:
+    """However busy what is behind the port. One with nobody behind it boots; who cannot be asked may live."""
+    with door() as port:
+        neighbours = neighbours_of(siblings(tmp_path, port, A))
+        assert await neighbours.may_live(A)
+    assert not await neighbours.may_live(A)
+    assert await neighbours.may_live("node-c")
+    (tmp_path / "roster.json").unlink()
+    assert await neighbours.may_live(A)
 
 
 async def test_a_call_that_a_sibling_adopted_runs(tmp_path: Path, server: Server) -> None:
