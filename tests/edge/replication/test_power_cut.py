@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from bench.durability import PowerCuts
 
 
-@pytest.mark.slow
 async def test_nothing_acknowledged_is_lost_on_disk_and_at_most_a_second_in_the_replica(tmp_path: Path) -> None:
     report = await PowerCuts(directory=tmp_path, seed=11).run(2)
     assert sum(cut.acknowledged for cut in report.rounds) > 100

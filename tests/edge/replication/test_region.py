@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from contract.litestream_config import DatabaseKind, NatsAccess, database_bucket
 from edge.records.database import DatabaseSettings
 from edge.records.store import CallReader, CallStore, StoreSettings
@@ -39,7 +37,6 @@ def replication_settings(network: Network, node: Node, directory: Path) -> Repli
     )
 
 
-@pytest.mark.slow
 async def test_a_sibling_restores_the_records_of_a_lost_node(tmp_path: Path) -> None:
     async with nats_network(tmp_path, {"in-south": 3}) as network:
         lost, sibling = network.node("in-south", 1), network.node("in-south", 2)

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from edge.sync.bundle import BundleReader
 from edge.sync.folder import SyncFolder
 from edge.sync.settings import SyncSettings
@@ -59,7 +57,6 @@ async def agent_process(config: Path, log: Path) -> AsyncIterator[asyncio.subpro
         await process.wait()
 
 
-@pytest.mark.slow
 async def test_an_agent_that_is_killed_at_any_moment_leaves_a_whole_bundle(tmp_path: Path) -> None:
     chance = random.Random(7)  # noqa: S311 - moments, not secrets
     version, is_over = 0, False
