@@ -11,12 +11,23 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from edge.call.ports import HangupCause, LegClosed, PlayoutReached, TransferOutcome
 from edge.media.asterisk_websocket import AsteriskMediaLeg, MediaProtocolError, open_leg
 from edge.media.playout_window import BYTES_PER_S
 from edge.telephony.ari import AriClient, Origination
 from edge.telephony.ari_listener import AriListener, ChannelWatch
-from edge.telephony.errors import AriRequestError, AriUnavailableError, CallerGoneError, ChannelGoneError, MediaLegError
+from edge.telephony.errors import (
+    AriRefusedError,
+    AriRequestError,
+    AriUnavailableError,
+    CallerGoneError,
+    ChannelGoneError,
+    MediaLegError,
+)
+
+log = structlog.get_logger(__name__)
 
 # Setting up takes 10 to 20 ms; a caller waits unanswered meanwhile.
 SETUP_TIMEOUT_S = 5.0
@@ -248,12 +259,9 @@ async def _first_of(*coroutines: Coroutine[object, object, None], name: str) -> 
 
 
 async def release_channel(client: AriClient, channel_id: str, cause: HangupCause = HangupCause.NORMAL) -> None:
-    """Hang up while cleaning up: bounded, and silent where Asterisk is gone and its channels with it."""
-    try:
-        async with asyncio.timeout(CLEANUP_TIMEOUT_S):
-            await client.hang_up_if_there(channel_id, int(cause))
-    except (AriUnavailableError, TimeoutError):
-        return
+    """Hang up while cleaning up: bounded. What a stalled Asterisk keeps is ended later (edge/telephony/leftovers.py);
+    where it is gone its channels are, too."""
+    await _release(client.hang_up_if_there(channel_id, int(cause)), channel_id)
 
 
 async def release_watched(client: AriClient, watch: ChannelWatch, cause: HangupCause = HangupCause.NORMAL) -> None:
@@ -265,8 +273,14 @@ async def release_watched(client: AriClient, watch: ChannelWatch, cause: HangupC
 
 async def release_bridge(client: AriClient, bridge_id: str) -> None:
     """Destroy a bridge while cleaning up, as `release_channel`."""
+    await _release(client.destroy_bridge_if_there(bridge_id), bridge_id)
+
+
+async def _release(request: Coroutine[None, None, None], resource_id: str) -> None:
     try:
         async with asyncio.timeout(CLEANUP_TIMEOUT_S):
-            await client.destroy_bridge_if_there(bridge_id)
-    except (AriUnavailableError, TimeoutError):
+            await request
+    except AriRefusedError:
         return
+    except (AriUnavailableError, TimeoutError) as error:
+        log.warning("not_released", id=resource_id, error=type(error).__name__)
