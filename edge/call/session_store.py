@@ -21,8 +21,8 @@ from edge.sync.sessions_bucket import ERASED, KEY_VALUE_OPERATION
 STREAM = key_value_stream(SESSIONS_BUCKET)
 WRONG_LAST_SEQUENCE = 10071
 DELETED = {KEY_VALUE_OPERATION: "DEL"}
-# A caller has one or two calls; a number that has more is a house's.
-ENTRIES_READ = 16
+# A caller has one or two calls; but marks of those that were resumed stay for a week, and come first.
+ENTRIES_READ = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

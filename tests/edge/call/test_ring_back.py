@@ -140,6 +140,18 @@ async def test_nothing_is_left_to_say(tmp_path: Path, server: Server, saved: Sav
         assert b.results("was_over") == 1
 
 
+async def test_who_was_cut_off_often_is_still_known(tmp_path: Path, server: Server) -> None:
+    """Marks of calls that were gone on with before hide no newer one."""
+    async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
+        for number in range(20):
+            b.says(a_call(f"old-{number}"))
+            b.region.sessions.ended(f"old-{number}", is_cut_off=True)
+            await b.told()
+            claimed = await b.rung_by(wanted(f"new-{number}"))
+            assert claimed is not None
+            assert claimed.ring_back.call_id == f"old-{number}"
+
+
 async def test_the_window_ends(tmp_path: Path, server: Server) -> None:
     """Nothing of a call is kept in the region longer than its tenant lets callers ring back."""
     async with agent_bucket(server.url), working(tmp_path / "b", access_to(server.url, "b"), run="run-b") as b:
