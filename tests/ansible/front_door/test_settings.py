@@ -50,7 +50,9 @@ def test_keepalived_takes_its_settings(hosts: dict[str, Host], root: Path, tmp_p
         "front_door_router_name": "node",
         "_front_door_programs": "/usr/bin",
     }
-    text = render("front_door", "keepalived.conf.j2", variables).replace("/usr/bin/front-door-", "/usr/bin/true #")
+    text = render("front_door", "keepalived.conf.j2", variables)
+    assert f"front-door-in-region 1 {NODES[1]} {NODES[2]}" in text, "the same at each play"
+    text = text.replace("/usr/bin/front-door-", "/usr/bin/true #")
     (tmp_path / "keepalived.conf").write_text(text, encoding="utf-8")
     argv = inside(hosts["a"], root, tmp_path, "keepalived", "--config-test", "--use-file=/srv/keepalived.conf")
     said = hosts["a"].run("sh", "-c", '"$@" 2>&1', "sh", *argv[len(hosts["a"].command()) :])
