@@ -67,7 +67,7 @@ class ChannelWatch:
         """Take in one event of this channel."""
         match event:
             case StasisStart():
-                self.is_in_stasis = True
+                self.enter()
             case StasisEnd():
                 # Asterisk ends our subscription with it, so ChannelDestroyed may not come.
                 self.is_in_stasis = False
@@ -79,6 +79,11 @@ class ChannelWatch:
                 self.cause = cause
             case _:
                 return
+        self.changed.set()
+
+    def enter(self) -> None:
+        """The channel is in our app."""
+        self.is_in_stasis = True
         self.changed.set()
 
     def lose(self) -> None:
@@ -191,9 +196,16 @@ class AriListener:
 
     async def _synchronise(self) -> None:
         await self._client.listen_only_to_known_events(self.app)
+        application = await self._client.application(self.app)
+        ours = set(application.channel_ids) if application is not None else set()
         for watch in list(self._watches.values()):
-            if not await self._client.has_channel(watch.channel_id):
+            if watch.channel_id in ours:
+                watch.enter()
+            elif not await self._client.has_channel(watch.channel_id):
                 watch.lose()
+            elif watch.is_in_stasis:
+                # A sibling took it for a dead worker's: ours to end it is no more.
+                watch.apply(StasisEnd(channel_id=watch.channel_id))
         await self._take_missed_calls()
 
     def _lose_all(self) -> None:

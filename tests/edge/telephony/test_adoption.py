@@ -242,5 +242,40 @@ async def test_a_slow_asterisk_does_not_cost_the_caller(
         await assert_nothing_left(client)
 
 
+async def test_who_was_cut_off_from_asterisk_meanwhile_lets_go_too(
+    pair: AsteriskPair, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old worker was not told: it asks when it is back, and hangs up nobody."""
+    monkeypatch.setattr("edge.telephony.ari_listener.CHECK_INTERVAL_S", 0.2)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(15))
+        old_client = await stack.enter_async_context(AriClient(address_of(pair.node.settings)))
+        old = await stack.enter_async_context(InboundCalls(old_client, app=APP))
+        caller = await stack.enter_async_context(carrier.ring())
+        call = await next_call(old)
+        _, others = await stack.enter_async_context(other_worker(pair))
+        async with old.accept(call) as (_, control):
+            with monkeypatch.context() as cut_off:
+                cut_off.setattr(old_client, "application", unavailable)
+                cut_off.setattr(old_client, "events", no_events)
+                await old.wait_registered(is_registered=False)
+                adopting = others.adopt(await stranded(others, call.call_id))
+                await stack.enter_async_context(adopting)
+            await old.wait_registered()
+            await control.wait_until_ended()
+            assert not control.was_lost
+        assert not caller.watch.is_gone
+
+
 async def refuse(bridge_id: str) -> None:
     raise AriRequestError(bridge_id, 500, "no room")
+
+
+async def unavailable(app: str) -> None:
+    raise AriUnavailableError(f"no answer: {app}")
+
+
+@asynccontextmanager
+async def no_events(app: str) -> AsyncIterator[None]:
+    raise AriUnavailableError(f"no answer: {app}")
+    yield
