@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 ASKS = 3
 # A living worker answers in milliseconds; its loop is late by no more at the rated load.
 ASK_WITHIN_S = 0.3
+# "Nobody is there" comes at once, also while a worker connects anew.
+ASK_EVERY_S = 0.3
 
 
 class Fate(StrEnum):
@@ -92,8 +94,7 @@ class Owners:
             if said is not None:
                 return said
             may_live |= sign
-            # "Nobody is there" comes at once, also while a worker connects anew.
-            again_s = max(0.0, began + ASK_WITHIN_S - asyncio.get_running_loop().time())
+            again_s = max(0.0, began + ASK_EVERY_S - asyncio.get_running_loop().time())
         return Fate.UNKNOWN if may_live else Fate.LOST
 
     async def _may_live(self, node: str, *, so_far: bool) -> bool:

@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
+from edge.call import owner, region_ring_backs
 from edge.call.region import Region, join, taking_part
 from edge.call.ring_back import Claimed, Unclaimed, Wanted
 from edge.call.saved_call import SavedCall
@@ -26,6 +29,15 @@ TENANT, AGENT = "acme", "front-desk"
 WINDOW_S = 60.0
 WITHIN_S = 10.0
 Access = SessionsSection
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's machine may be slow, and its server says at once that nobody is there."""
+    monkeypatch.setattr(owner, "ASK_EVERY_S", 0.02)
+    monkeypatch.setattr(owner, "ASK_WITHIN_S", 0.6)
+    monkeypatch.setattr(region_ring_backs, "LOOK_WITHIN_S", 0.6)
+    monkeypatch.setattr(region_ring_backs, "BEFORE_ANSWER_S", WITHIN_S)
 
 
 def a_call(call_id: str, *, subject_id: SubjectId = ANNA) -> SavedCall:

@@ -24,12 +24,13 @@ from tests.edge.call.region_nodes import (
     a_call,
     access_to,
     agent_bucket,
+    unhurried,
     wanted,
     working,
 )
 from tests.edge.replication.conftest import Server, server
 
-__all__ = ["server"]
+__all__ = ["server", "unhurried"]
 DATABASE = DatabaseSettings()
 OTHER_BOOT = "00000000-0123456789abcdef"
 

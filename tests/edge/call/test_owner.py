@@ -12,7 +12,6 @@ from google.protobuf import json_format
 
 from contract.downlink_pb2 import Roster, RosterNode
 from contract.subjects import session_owner
-from edge.call import owner
 from edge.call.neighbours import neighbours_of
 from edge.call.owner import Fate
 from edge.call.session_entry import EntryStatus, SessionEntry, place_of
@@ -29,21 +28,16 @@ from tests.edge.call.region_nodes import (
     a_call,
     access_to,
     agent_bucket,
+    unhurried,
     wanted,
     working,
 )
 from tests.edge.call.test_cut_off_marks import answered
 from tests.edge.replication.conftest import Server, server
 
-__all__ = ["server"]
+__all__ = ["server", "unhurried"]
 OTHER_BOOT = "00000000-0123456789abcdef"
 A = "node-a"
-
-
-@pytest.fixture(autouse=True)
-def soon_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has to be waited for on a test's server."""
-    monkeypatch.setattr(owner, "ASK_WITHIN_S", 0.1)
 
 
 @contextmanager

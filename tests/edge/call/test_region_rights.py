@@ -12,10 +12,12 @@ from edge.sync.connection import NatsLink
 from edge.sync.sessions_bucket import SessionsBucket
 from edge.sync.settings import HubSection
 from provisioning.identity.names import ServiceRole
-from tests.edge.call.region_nodes import TENANT, a_call, wanted, working
+from tests.edge.call.region_nodes import TENANT, a_call, unhurried, wanted, working
 from tests.edge.sync.hub import REGION
 from tests.edge.sync.played import settings_of, until
 from tests.nats_network import Network, nats_network
+
+__all__ = ["unhurried"]
 
 
 def access_to(network: Network) -> SessionsSection:

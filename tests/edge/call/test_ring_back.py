@@ -8,7 +8,7 @@ import nats
 import pytest
 
 from contract.subjects import SESSIONS_BUCKET, key_value_stream
-from edge.call import owner, region_ring_backs
+from edge.call import region_ring_backs
 from edge.call.ring_back import Unclaimed
 from edge.call.saved_call import Phase, SavedAction, SavedCall
 from edge.call.session_entry import SessionPlace
@@ -22,6 +22,7 @@ from tests.edge.call.region_nodes import (
     a_call,
     access_to,
     agent_bucket,
+    unhurried,
     values,
     wanted,
     working,
@@ -29,13 +30,7 @@ from tests.edge.call.region_nodes import (
 from tests.edge.call.test_resumption import REPLYING
 from tests.edge.replication.conftest import Server, server
 
-__all__ = ["server"]
-
-
-@pytest.fixture(autouse=True)
-def soon_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has to be waited for on a test's server."""
-    monkeypatch.setattr(owner, "ASK_WITHIN_S", 0.1)
+__all__ = ["server", "unhurried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +274,7 @@ async def test_a_caller_who_does_not_wait_for_the_region_may_ring_again(
         assert await ring_backs.claim_late(found, leaves) is None
         assert gone.is_set()
         assert bool(leaderless.stored) is is_stored
-        monkeypatch.setattr(region_ring_backs, "BEFORE_ANSWER_S", 5.0)
+        monkeypatch.setattr(region_ring_backs, "BEFORE_ANSWER_S", 10.0)
         assert await b.rung_by(wanted("again")) is not None
 
 
