@@ -1,5 +1,5 @@
-"""A call worker that is stopped leaves its calls to a sibling; the last one lets them go with a word. Real workers,
-real Asterisk, real voices."""
+"""A call worker that is stopped, or fails, leaves its calls to a sibling; the last one lets them go with a word. Real
+workers, real Asterisk, real voices."""
 
 import asyncio
 import contextlib
@@ -8,25 +8,29 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from edge.call.ports import MediaLeg
 from edge.conversation.dialogue import CallOutcome
+from edge.exit_status import OPERATOR_NEEDED
 from edge.records.database import DatabaseSettings, database_path, open_reader
 from edge.records.errors import RecordsError
 from edge.records.model import CallRecord
 from edge.records.presence import FOLDER
 from edge.records.store import CallReader
+from edge.telephony.ari import AriClient
 from provisioning.models.fetching import fetch
 from provisioning.models.store import ModelStore
 from tests.asterisk_pair import AsteriskPair
 from tests.e2e.watched_call import holder_of
 from tests.edge.call.test_reload import SHOP, SHOP_NUMBER, TENANTS
 from tests.edge.inference.conftest import ROOT, STORE, Service
-from tests.edge.telephony.carrier_caller import Carrier
+from tests.edge.telephony.carrier_caller import Caller, Carrier
 from tests.edge.telephony.test_calls import hear
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -82,7 +86,7 @@ class Worker:
     """`python -m edge.call.worker`, and what it said."""
 
     def __init__(self, node: Node, name: str) -> None:
-        self.log = node.folder / f"{name}.log"
+        self.name, self.log = name, node.folder / f"{name}.log"
         command = [sys.executable, "-m", "edge.call.worker", "--config", str(node.settings(name))]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.log.open("wb") as log:
@@ -90,23 +94,30 @@ class Worker:
 
     async def said(self, event: str) -> None:
         while f'"event": "{event}"' not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
             await asyncio.sleep(0.05)
 
     async def stopped(self) -> int:
         self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
         return await asyncio.to_thread(self.process.wait, WITHIN_S)
 
 
-@pytest.fixture
-def node(tmp_path: Path, pair: AsteriskPair) -> Iterator[Node]:
+@pytest.fixture(scope="module")
+def inference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     for name in (VOICE, VECTORS, VAD):
         fetch(ModelStore(root=STORE), name, lambda _: None)
-    service = Service(tmp_path, MODELS)
+    service = Service(tmp_path_factory.mktemp("inference"), MODELS)
     service.start()
-    shutil.copytree(TENANTS / SHOP, tmp_path / "tenants" / SHOP)
-    yield Node(tmp_path, pair, service.socket)
+    yield service
     assert service.stop() == 0, service.log.read_text()
+
+
+@pytest.fixture
+def node(tmp_path: Path, pair: AsteriskPair, inference: Service) -> Node:
+    shutil.copytree(TENANTS / SHOP, tmp_path / "tenants" / SHOP)
+    return Node(tmp_path, pair, inference.socket)
 
 
 @contextlib.contextmanager
@@ -120,24 +131,46 @@ def working(node: Node) -> Iterator[list[Worker]]:
             worker.process.wait(WITHIN_S)
 
 
+@asynccontextmanager
+async def connected(
+    node: Node, carrier: Carrier, first: Worker, second: Worker
+) -> AsyncIterator[tuple[Caller, MediaLeg, Worker, Worker]]:
+    """A caller who hears the agent, which worker has the call, and which would go on with it."""
+    for worker in (first, second):
+        await worker.said("worker_ready")
+        await worker.said("sibling_met")
+    async with carrier.ring(SHOP_NUMBER) as caller, carrier.talk(caller) as theirs:
+        await hear(theirs.leg, loud=True)
+        while node.record is None:
+            await asyncio.sleep(0.05)
+        is_first = node.owner == first.process.pid
+        yield caller, theirs.leg, first if is_first else second, second if is_first else first
+
+
 async def test_a_sibling_goes_on_with_what_a_stop_cuts_off(node: Node, carrier: Carrier) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        with working(node) as (first, second):
-            for worker in (first, second):
-                await worker.said("worker_ready")
-                await worker.said("sibling_met")
-            async with carrier.ring(SHOP_NUMBER) as caller, carrier.talk(caller) as theirs:
-                await hear(theirs.leg, loud=True)
-                while node.record is None:
-                    await asyncio.sleep(0.05)
-                owner, other = (first, second) if node.owner == first.process.pid else (second, first)
-                assert await owner.stopped() == 0, owner.log.read_text()
-                await other.said("call_adopted")
-                await hear(theirs.leg, loud=False)
-                await hear(theirs.leg, loud=True)
-                assert not caller.watch.is_gone
-                assert await other.stopped() == 0, other.log.read_text()
-                await caller.watch.wait_until(lambda: caller.watch.is_gone)
-            record = node.record
-            assert record is not None
-            assert (record.outcome, record.reason) == (CallOutcome.FAILED, "node_stopped")
+    with working(node) as (first, second):
+        async with asyncio.timeout(WITHIN_S), connected(node, carrier, first, second) as (caller, leg, owner, other):
+            assert await owner.stopped() == 0, owner.log.read_text()
+            await other.said("call_adopted")
+            await hear(leg, loud=False)
+            await hear(leg, loud=True)
+            assert not caller.watch.is_gone
+            assert await other.stopped() == 0, other.log.read_text()
+            await caller.watch.wait_until(lambda: caller.watch.is_gone)
+    record = node.record
+    assert record is not None
+    assert (record.outcome, record.reason) == (CallOutcome.FAILED, "node_stopped")
+
+
+async def test_a_worker_that_fails_hangs_nobody_up(node: Node, carrier: Carrier, node_client: AriClient) -> None:
+    """Somebody takes the name of its Stasis app: it cannot go on, and its caller can."""
+    with working(node) as (first, second):
+        async with asyncio.timeout(WITHIN_S), connected(node, carrier, first, second) as (caller, leg, owner, other):
+            async with node_client.events(owner.name):
+                assert await owner.ended() == OPERATOR_NEEDED
+            await owner.said("worker_failed")
+            assert "StasisAppReplacedError" in owner.log.read_text()
+            await other.said("call_adopted")
+            await hear(leg, loud=False)
+            await hear(leg, loud=True)
+            assert not caller.watch.is_gone

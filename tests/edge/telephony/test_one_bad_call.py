@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from edge.call.agents import FAREWELL, AgentLoader, prepare_audio
+from edge.call.ports import HangupCause
 from edge.call.reception import Reception
 from edge.call.roster import Roster, ServedRoster
 from edge.speech.prepared import PreparedAudio
@@ -68,6 +69,7 @@ async def test_audio_that_is_not_as_agreed_ends_its_call_only(
     async with shop(tmp_path) as reception:
         caller = await taken(carrier, calls, reception)
         assert not caller.watch.is_in_stasis  # the carrier would have it there once answered
+        assert caller.watch.cause == int(HangupCause.NO_CIRCUIT)  # 503: the front door asks another node
         assert refused(reception, "setup_failed") == 1
         assert reception.slots.in_use() == 0
     await assert_nothing_left(node_client)
