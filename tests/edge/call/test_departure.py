@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from contract.errors import Blame, BoroughError
 from edge.call.departure import Departure, GuardedTasks
 from edge.exit_status import FAILED, OPERATOR_NEEDED
+from edge.telephony.errors import AriUnavailableError
 
 WORKER = """
 import asyncio, contextlib, sys
@@ -91,20 +91,12 @@ async def test_records_that_cannot_be_written_hold_nobody_up() -> None:
     assert ended.statuses == [0]
 
 
-class StartError(BoroughError):
-    """Something needed is missing."""
-
-    code = "test.start"
-    blame = Blame.LOCAL
-    hint = "none"
-
-
 async def test_before_there_are_calls_it_fails_as_anything_does() -> None:
     ended = Ended()
     departure = Departure(settle=ended.settled, end=ended.statuses.append)
-    with pytest.raises(StartError):
+    with pytest.raises(AriUnavailableError):
         async with departure:
-            raise StartError("no Asterisk")
+            raise AriUnavailableError("no Asterisk")
     assert ended.statuses == []
 
 
