@@ -96,8 +96,9 @@ class NatsLink:
             log.info("nats_connected", link=self.name)
             await asyncio.Event().wait()
         finally:
-            with contextlib.suppress(*NATS_ERRORS):
-                # nats-py waits until TLS is closed from both sides: for ever, where the server stands still.
+            # nats-py writes what still waits, also where the server is gone and TLS has let go of its transport.
+            with contextlib.suppress(*NATS_ERRORS, AttributeError):
+                # It waits until TLS is closed from both sides: for ever, where the server stands still.
                 async with asyncio.timeout(_CLOSES_WITHIN_S):
                     await self.client.close()
 
