@@ -74,7 +74,8 @@ async def open_bus(section: NatsSection) -> AsyncIterator[Bus]:
         yield bus
     finally:
         # nats-py drains a socket that is gone, and waits until TLS is closed from both sides: a server may stand still.
-        with contextlib.suppress(OSError, TimeoutError):
+        # It writes what still waits, also where TLS has let go of its transport.
+        with contextlib.suppress(OSError, TimeoutError, AttributeError):
             async with asyncio.timeout(CLOSES_WITHIN_S):
                 await bus.client.close()
 
