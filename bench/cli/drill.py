@@ -139,7 +139,7 @@ def _schedule(order: DrillOrder, calendar: str, *, as_json: bool) -> None:
     """Install the units, or show them where systemd does not run this machine or we may not."""
     with order.region() as region:
         schedule = Schedule(
-            kind=order.name,
+            kind=order.plan.name,
             region=region.name,
             command=order.command(),
             calendar=calendar,

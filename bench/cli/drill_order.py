@@ -13,7 +13,7 @@ import click
 
 from bench.drills.choice import DrillPlan
 from bench.drills.inventory import read_inventory
-from bench.drills.kinds import RANDOM, DrillKind, PartitionShape
+from bench.drills.kinds import DrillKind, PartitionShape
 from bench.drills.local_region import local_region
 from bench.drills.machines_region import MachinesRegion
 from bench.drills.power import power_of
@@ -74,10 +74,6 @@ class DrillOrder:
     state: Path
 
     @property
-    def name(self) -> str:
-        return self.kind.value if self.kind else RANDOM
-
-    @property
     def layout(self) -> StateLayout:
         return StateLayout(self.state.resolve())
 
@@ -122,7 +118,7 @@ class DrillOrder:
         }
         words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
         judge = "--judge" if self.is_judged else "--no-judge"
-        return [str(Path(sys.executable).with_name("borough")), "drill", "run", self.name, *words, judge]
+        return [str(Path(sys.executable).with_name("borough")), "drill", "run", self.plan.name, *words, judge]
 
     @contextmanager
     def region(self) -> Iterator[DrillRegion]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.drills.errors import DrillHandError
+from bench.drills.guard import troubles_of
 from bench.drills.holdings import Holdings, comparison, leaks
 from bench.drills.region import Chain, DrillRegion
 
@@ -47,7 +48,7 @@ async def _until_whole(region: DrillRegion, hurry: asyncio.Event) -> list[str]:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + WHOLE_WITHIN_S
     while True:
-        troubles = [f"{node.node}: {trouble}" for node in await region.health() for trouble in node.troubles]
+        troubles = troubles_of(await region.health())
         if not troubles or hurry.is_set() or loop.time() > deadline:
             return [f"the region is not whole after the drill: {'; '.join(troubles)}"] if troubles else []
         await asyncio.sleep(LOOK_EVERY_S)

@@ -67,8 +67,7 @@ async def _reasons(region: DrillRegion) -> dict[DrillKind, str]:
             found[kind] = IMPOSSIBLE
             continue
         hub = await region.hub_troubles() if spec.victim is Victim.HUB else ()
-        refused = refusals(kind, spec, nodes, is_rehearsal=region.is_rehearsal)
-        found[kind] = "; ".join([*refused, *(f"the hub: {trouble}" for trouble in hub)])
+        found[kind] = "; ".join(refusals(kind, spec, nodes, hub, is_rehearsal=region.is_rehearsal))
     return found
 
 

@@ -67,7 +67,7 @@ def steady_s(probes: Sequence[Probe]) -> float | None:
 
 def missed_promises(promise: Promise, figures: Mapping[str, Any]) -> list[str]:
     """Every promise that was not kept, in words."""
-    missed = _missedpercentiles(promise, figures)
+    missed = _missed_percentiles(promise, figures)
     if promise.calls_lost is not None and figures["calls_lost"] > promise.calls_lost:
         missed.append(f"{figures['calls_lost']} calls lost, {promise.calls_lost} promised")
     if figures["calls_lost_not_struck"]:
@@ -86,7 +86,7 @@ def missed_promises(promise: Promise, figures: Mapping[str, Any]) -> list[str]:
     return missed
 
 
-def _missedpercentiles(promise: Promise, figures: Mapping[str, Any]) -> list[str]:
+def _missed_percentiles(promise: Promise, figures: Mapping[str, Any]) -> list[str]:
     limits = {
         "silence_ms": promise.silence_ms,
         "extra_response_ms": promise.extra_response_ms,

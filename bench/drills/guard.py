@@ -11,12 +11,19 @@ LEAST_WORKERS = 2
 ROOM_SHARE = 0.8
 
 
-def refusals(kind: DrillKind, spec: KindSpec, nodes: Sequence[NodeHealth], *, is_rehearsal: bool) -> list[str]:
-    """Every reason not to do it now, in words; none: it may be done.
+def troubles_of(nodes: Sequence[NodeHealth]) -> list[str]:
+    """What keeps nodes from serving, in words."""
+    return [f"{node.node}: {trouble}" for node in nodes for trouble in node.troubles]
+
+
+def refusals(
+    kind: DrillKind, spec: KindSpec, nodes: Sequence[NodeHealth], hub: Sequence[str] = (), *, is_rehearsal: bool
+) -> list[str]:
+    """Every reason not to do it now, in words; none: it may be done. `hub`: what keeps the hub from serving.
 
     In a rehearsal on one machine nobody but us calls, so that a single node may lose its inference or its disk.
     """
-    troubles = [f"{node.node}: {trouble}" for node in nodes for trouble in node.troubles]
+    troubles = troubles_of(nodes)
     healthy = [node for node in nodes if node.is_healthy]
     found = [f"the region is not whole: {'; '.join(troubles)}"] if troubles else []
     takes_node = spec.takes_node and not (is_rehearsal and kind is not DrillKind.NODE)
@@ -30,7 +37,7 @@ def refusals(kind: DrillKind, spec: KindSpec, nodes: Sequence[NodeHealth], *, is
             for node in nodes
             if node.workers < LEAST_WORKERS
         ]
-    return found
+    return [*found, *(f"the hub: {trouble}" for trouble in hub)]
 
 
 def _no_room(healthy: Sequence[NodeHealth]) -> list[str]:

@@ -189,8 +189,7 @@ class Rounds:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _refusals(self, plan: RoundPlan, nodes: Sequence[NodeHealth], hub: Sequence[str]) -> list[str]:
-        found = refusals(plan.kind, plan.spec, nodes, is_rehearsal=self.region.is_rehearsal)
-        return [*found, *(f"the hub: {trouble}" for trouble in hub)]
+        return refusals(plan.kind, plan.spec, nodes, hub, is_rehearsal=self.region.is_rehearsal)
 
     async def _hub_troubles(self, plan: RoundPlan) -> Sequence[str]:
         """Only where it is about to be taken away, or was: calls do not need it."""

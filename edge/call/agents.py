@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from edge.call.farewell import FAREWELL
 from edge.call.ports import Embedder, Generator
 from edge.call.roster import ServedAgent
 from edge.conversation.agent import Agent
@@ -19,9 +20,6 @@ from edge.knowledge.shelf import KnowledgeShelf
 from edge.speech.prepared import PreparedAudio
 
 log = structlog.get_logger(__name__)
-
-# Said to callers whom a stopping node cannot keep.
-FAREWELL = "Sorry, I have to end this call. Please ring us again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

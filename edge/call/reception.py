@@ -17,7 +17,7 @@ import structlog
 from prometheus_client.samples import Sample
 
 from contract.errors import BoroughError
-from edge.call.agents import FAREWELL
+from edge.call import farewell
 from edge.call.errors import NoCapacityError, NodeCordonedError, UnknownNumberError
 from edge.call.history import CallFacts, CallHistory
 from edge.call.hold import play_ringing
@@ -30,7 +30,7 @@ from edge.call.resumption import Resumption, RingBack
 from edge.call.ring_back import Claimed, NoRingBacks, RingBacks, Unclaimed, Wanted
 from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.call.saved_call import NoSessions, SavedCall, Sessions
-from edge.call.session import FAREWELL_AT_MOST_S, FAREWELL_GRACE_S, HANG_UP_WITHIN_S, CallParts, CallSession
+from edge.call.session import HANG_UP_WITHIN_S, CallParts, CallSession
 from edge.call.slots import SlotLedger
 from edge.conversation.agent import Agent
 from edge.conversation.dialogue import CallOutcome
@@ -53,7 +53,7 @@ WEB_CALLER = "anonymous@web"
 NO_CAPACITY = "no_capacity"
 CORDONED = "cordoned"
 # Calls that are told to end have said so by then, and hung up.
-ENDED_WITHIN_S = FAREWELL_AT_MOST_S + FAREWELL_GRACE_S + HANG_UP_WITHIN_S + 1.0
+ENDED_WITHIN_S = farewell.AT_MOST_S + farewell.GRACE_S + HANG_UP_WITHIN_S + 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,6 @@ class Reception:
     running: dict[str, CallSession] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     _setting_up: set[str] = field(default_factory=set)
-    _adoptable: set[str] = field(default_factory=set)
     _fewer: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, inbound: InboundCalls, call: InboundCall) -> None:
@@ -204,7 +203,11 @@ class Reception:
     async def end_calls(self, *, spares_sip: bool) -> int:
         """End running calls with a word to their callers, but those over SIP where a sibling goes on with them;
         returns how many."""
-        ending = {each for each in self.running if not (spares_sip and each in self._adoptable)}
+        ending = {
+            call_id
+            for call_id, session in self.running.items()
+            if not (spares_sip and session.transport is Transport.SIP)
+        }
         for call_id in ending:
             self.running[call_id].drain()
         await self._wait_until(lambda: ending.isdisjoint(self.running), ENDED_WITHIN_S)
@@ -300,7 +303,7 @@ class Reception:
                 tools=served.tools,
                 human=agent.human,
                 filler=agent.phrases.filler[0],
-                farewell=self.audio.clip(FAREWELL, voice=agent.voice) or b"",
+                farewell=self.audio.clip(farewell.FAREWELL, voice=agent.voice) or b"",
                 save=self._saving(agent, caller),
                 resumption=resumption,
                 ring_back=ring_back,
@@ -310,14 +313,11 @@ class Reception:
         )
         self.running[caller.call_id] = session
         self._setting_up.discard(caller.call_id)
-        if caller.transport is Transport.SIP:
-            self._adoptable.add(caller.call_id)
         try:
             outcome = await session.run()
             self.sessions.ended(caller.call_id, is_cut_off=outcome is CallOutcome.FAILED)
         finally:
             del self.running[caller.call_id]
-            self._adoptable.discard(caller.call_id)
             self._fewer.set()
         log.info("call_ended", outcome=outcome.value, transport=caller.transport.value)
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from edge.call.farewell import Farewell
 from edge.call.history import NO_INTENT, CallFacts, CallHistory
 from edge.call.hold import play_ringing
 from edge.call.inbox import (
@@ -33,7 +34,6 @@ from edge.call.inbox import (
 from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle, CallState
 from edge.call.observer import CallActivity, CallEnded, CallObserver, StateChanged
 from edge.call.ports import (
-    SAMPLE_RATE_HZ,
     AudioReceived,
     CallControl,
     DigitPressed,
@@ -63,6 +63,7 @@ from edge.conversation.dialogue import (
     ToolResult,
     Understanding,
 )
+from edge.records.model import Transport
 from edge.records.rows import EPOCH, to_ms
 from edge.turn.activity import SpeechActivity
 
@@ -74,11 +75,6 @@ MISSING_AUDIO_S = 0.2
 TRANSFER_RING_S = 25.0
 HANG_UP_WITHIN_S = 5.0
 INBOX_LIMIT = 2_000
-# The mark behind the farewell; those of replies are numbers.
-FAREWELL = "farewell"
-FAREWELL_AT_MOST_S = 4.0
-# Its mark may come late; the node waits for us.
-FAREWELL_GRACE_S = 1.0
 SORRY_STUCK = "I'm sorry, I have a technical problem. Let me get someone to help you."
 
 
@@ -116,7 +112,7 @@ class ToolRunner(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallParts:
     """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply;
-    `farewell` is what a caller hears whom the node's stop cuts off (int16 mono 16 kHz, FAREWELL_AT_MOST_S at most);
+    `farewell` is what a caller hears whom the node's stop cuts off (`edge.call.farewell`);
     `save` takes the state of the call for whoever may have to go on with it, and returns at once; `ring_back` is the
     call that its caller was cut off from."""
 
@@ -155,8 +151,8 @@ class CallSession:
         self._awaited: Escalate | RunTool | None = None
         self._tool_key = ""
         self._has_moved = False
-        self._is_leaving = False
-        self._farewell_heard = asyncio.Event()
+        # While it is said the call is about to end.
+        self._farewell: Farewell | None = None
         self._cause = HangupCause.NORMAL
 
     async def run(self) -> CallOutcome:
@@ -184,6 +180,11 @@ class CallSession:
         finally:
             await self._close()
         return self._outcome
+
+    @property
+    def transport(self) -> Transport:
+        """What carries the caller's audio."""
+        return self._parts.facts.transport
 
     def drain(self) -> None:
         """The node stops: end this call, once the caller has heard the farewell."""
@@ -218,7 +219,7 @@ class CallSession:
 
     def _save_if_moved(self) -> None:
         # Who is cut off goes on where they stood before the farewell.
-        if not self._has_moved or self._is_leaving or self._lifecycle.state is CallState.ENDED:
+        if not self._has_moved or self._farewell is not None or self._lifecycle.state is CallState.ENDED:
             return
         self._has_moved = False
         parts, turns = self._parts, self._turns
@@ -331,8 +332,11 @@ class CallSession:
 
     async def _handle_inbox(self) -> None:
         while self._lifecycle.state is not CallState.ENDED:
-            handle = self._handle_last if self._is_leaving else self._handle
-            handle(await self._inbox.get())
+            happening = await self._inbox.get()
+            if self._farewell is None:
+                self._handle(happening)
+            else:
+                self._handle_last(happening, self._farewell)
             self._save_if_moved()
 
     def _handle(self, happening: Happening) -> None:  # noqa: C901, PLR0912 - one case an event
@@ -371,13 +375,13 @@ class CallSession:
             case FarewellEnded():
                 pass
 
-    def _handle_last(self, happening: Happening) -> None:
+    def _handle_last(self, happening: Happening, farewell: Farewell) -> None:
         """While the farewell is said nothing else is; what was under way is put on record."""
         match happening:
             case AudioReceived():
                 self._watchdog.last_frame = self._parts.now()
-            case PlayoutReached(mark=mark) if mark == FAREWELL:
-                self._farewell_heard.set()
+            case PlayoutReached(mark=mark):
+                farewell.reached(mark)
             case ToolFinished():
                 self._parts.history.tool(happening)
             case TransferFinished():
@@ -458,20 +462,12 @@ class CallSession:
         if not self._parts.farewell or self._lifecycle.state not in (CallState.TALKING, CallState.TRANSFERRING):
             self._fail()
             return
-        self._is_leaving = True
+        self._farewell = Farewell(pcm=self._parts.farewell)
         self._turns.end()
-        self._spawn(self._say_farewell(), "farewell")
+        self._spawn(self._say_farewell(self._farewell), "farewell")
 
-    async def _say_farewell(self) -> None:
-        leg, pcm = self._parts.leg, self._parts.farewell[: round(FAREWELL_AT_MOST_S * SAMPLE_RATE_HZ) * 2]
-        try:
-            async with asyncio.timeout(len(pcm) / 2 / SAMPLE_RATE_HZ + FAREWELL_GRACE_S):
-                await self._turns.voice.silence()
-                await leg.send(pcm)
-                await leg.mark(FAREWELL)
-                await self._farewell_heard.wait()
-        except Exception:
-            log.warning("farewell_failed", exc_info=True)
+    async def _say_farewell(self, farewell: Farewell) -> None:
+        await farewell.say(self._parts.leg, self._turns.voice.silence())
         self._post(FarewellEnded())
 
     # What turn-taking tells (TurnListener).

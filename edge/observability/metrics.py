@@ -87,7 +87,7 @@ class CallMetrics:
             ring_backs=counter("ring_backs", "Callers who may have been cut off and rang back, by result", ("result",)),
             ring_back_look=histogram("ring_back_look_seconds", "Time a caller rings for the look at cut-off calls"),
             siblings=gauge("siblings", "Other workers of this node, which would go on with the calls of this one"),
-            siblings_ended=counter("siblings_ended", "Workers that hung with calls and were ended by a sibling"),
+            siblings_ended=counter("siblings_ended", "Workers that hung and were ended by a sibling"),
             call_intents=counter("call_intents", "Calls that ended, by what they were about", ("intent", "outcome")),
             turns=counter("turns", "Committed turns"),
             silent_replies=counter("silent_replies", "Replies for which synthesis gave no sound"),

@@ -4,8 +4,7 @@ A call is taken without a silent second: bridge and media leg are made and joine
 and only then is it answered, so that audio flows with the first packet after the answer.
 
 Tasks: `ari:<app>` keeps the app registered; `ari:<app>:leftovers` ends what nobody has; `call:<id>:media` reads one
-leg. A worker whose app name is taken by
-another ends with StasisAppReplacedError.
+leg. A worker whose app name is taken by another ends with StasisAppReplacedError.
 """
 
 import asyncio

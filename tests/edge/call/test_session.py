@@ -242,7 +242,7 @@ async def test_who_is_cut_off_by_the_nodes_stop_hears_a_farewell(tmp_path: Path)
 
 
 async def test_a_farewell_that_is_never_heard_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.call.session.FAREWELL_GRACE_S", 0.1)
+    monkeypatch.setattr("edge.call.farewell.GRACE_S", 0.1)
     async with talking(tmp_path, farewell=FAREWELL[:3200]) as talk:
         await talk.until_said(GREETING)
         talk.leg.is_instant = False

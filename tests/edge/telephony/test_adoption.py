@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -153,6 +154,29 @@ async def answered_and_left(client: AriClient, carrier: Carrier) -> AsyncIterato
         yield caller, call
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A caller whose worker died, and a worker that found them."""
+
+    client: AriClient
+    caller: Caller
+    call: InboundCall
+    others: InboundCalls
+    found: StrandedCall
+
+
+@asynccontextmanager
+async def left_behind(pair: AsteriskPair, carrier: Carrier) -> AsyncIterator[Left]:
+    async with (
+        asyncio.timeout(15),
+        AriClient(address_of(pair.node.settings)) as client,
+        answered_and_left(client, carrier) as (caller, call),
+        InboundCalls(client, app=APP) as others,
+    ):
+        found = await stranded(others, call.call_id)
+        yield Left(client=client, caller=caller, call=call, others=others, found=found)
+
+
 async def test_a_worker_goes_on_with_the_callers_of_its_former_life(pair: AsteriskPair, carrier: Carrier) -> None:
     """They are in its app already, under names that its new bridges and media must not take again."""
     async with (
@@ -174,19 +198,13 @@ async def test_a_caller_who_cannot_be_adopted_is_let_go(
     pair: AsteriskPair, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody else would end the call: it has this owner."""
-    async with (
-        asyncio.timeout(15),
-        AriClient(address_of(pair.node.settings)) as client,
-        answered_and_left(client, carrier) as (caller, call),
-        InboundCalls(client, app=APP) as others,
-    ):
-        found = await stranded(others, call.call_id)
-        monkeypatch.setattr(client, "create_bridge", refuse)
+    async with left_behind(pair, carrier) as left:
+        monkeypatch.setattr(left.client, "create_bridge", refuse)
         with pytest.raises(AriRequestError):
-            async with others.adopt(found):
+            async with left.others.adopt(left.found):
                 pass
-        await caller.watch.wait_until(lambda: caller.watch.is_gone)
-        assert not await client.bridge_ids()
+        await left.caller.watch.wait_until(lambda: left.caller.watch.is_gone)
+        assert not await left.client.bridge_ids()
 
 
 @pytest.mark.parametrize("step", ["move", "add_to_bridge", "answer"])
@@ -194,52 +212,40 @@ async def test_a_caller_who_is_being_hung_up_while_adopted_is_gone(
     pair: AsteriskPair, carrier: Carrier, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Asterisk says yes to a move that never comes about, and 500 to an answer."""
-    async with (
-        asyncio.timeout(15),
-        AriClient(address_of(pair.node.settings)) as client,
-        answered_and_left(client, carrier) as (caller, call),
-        InboundCalls(client, app=APP) as others,
-    ):
-        found = await stranded(others, call.call_id)
-        take_step = getattr(client, step)
+    async with left_behind(pair, carrier) as left:
+        take_step = getattr(left.client, step)
 
         async def hang_up_first(*arguments: object) -> None:
-            await client.hang_up(call.channel_id, 16)
+            await left.client.hang_up(left.call.channel_id, 16)
             await take_step(*arguments)
 
-        monkeypatch.setattr(client, step, hang_up_first)
+        monkeypatch.setattr(left.client, step, hang_up_first)
         try:
-            async with others.adopt(found) as (_, control):
+            async with left.others.adopt(left.found) as (_, control):
                 await control.wait_until_ended()
         except CallerGoneError:
             pass
-        await caller.watch.wait_until(lambda: caller.watch.is_gone)
-        await assert_nothing_left(client)
+        await left.caller.watch.wait_until(lambda: left.caller.watch.is_gone)
+        await assert_nothing_left(left.client)
 
 
 async def test_a_slow_asterisk_does_not_cost_the_caller(
     pair: AsteriskPair, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What does not answer now may do so in a moment; the caller stays meanwhile."""
-    async with (
-        asyncio.timeout(15),
-        AriClient(address_of(pair.node.settings)) as client,
-        answered_and_left(client, carrier) as (caller, call),
-        InboundCalls(client, app=APP) as others,
-    ):
-        found = await stranded(others, call.call_id)
-        add_to_bridge = client.add_to_bridge
+    async with left_behind(pair, carrier) as left:
+        add_to_bridge = left.client.add_to_bridge
 
         async def stall_once(*arguments: str) -> None:
-            monkeypatch.setattr(client, "add_to_bridge", add_to_bridge)
+            monkeypatch.setattr(left.client, "add_to_bridge", add_to_bridge)
             raise AriUnavailableError(f"no answer: {arguments}")
 
-        monkeypatch.setattr(client, "add_to_bridge", stall_once)
-        async with others.adopt(found) as (leg, _), carrier.talk(caller) as theirs:
+        monkeypatch.setattr(left.client, "add_to_bridge", stall_once)
+        async with left.others.adopt(left.found) as (leg, _), carrier.talk(left.caller) as theirs:
             await leg.send(tone(1))
             await hear(theirs.leg, loud=True)
-            assert len(await client.bridge_ids()) == 1
-        await assert_nothing_left(client)
+            assert len(await left.client.bridge_ids()) == 1
+        await assert_nothing_left(left.client)
 
 
 async def test_who_was_cut_off_from_asterisk_meanwhile_lets_go_too(

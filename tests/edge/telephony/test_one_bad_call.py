@@ -9,7 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from edge.call.agents import FAREWELL, AgentLoader, prepare_audio
+from edge.call.agents import AgentLoader, prepare_audio
+from edge.call.farewell import FAREWELL
 from edge.call.ports import HangupCause
 from edge.call.reception import Reception
 from edge.call.roster import Roster, ServedRoster
