@@ -75,12 +75,12 @@ class SilentProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.CancelledError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-            async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump(reader, far_writer))
-                pumps.create_task(self._pump(far_reader, writer))
-        writer.close()
+            with contextlib.closing(far_writer):
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(self._pump(reader, far_writer))
+                    pumps.create_task(self._pump(far_reader, writer))
         self._tasks.discard(task)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

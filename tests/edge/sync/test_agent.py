@@ -124,6 +124,8 @@ async def test_rollups_wait_while_the_link_is_silent_and_every_call_is_counted_e
         async with agent(settings):
             add()
             await until_metric(w.agent_port, "borough_rollups_sent_total", 1)
+            # It is said once more to wait until the next look.
+            await until_metric(w.agent_port, "borough_rollups_waiting", 0)
             add()
             w.proxy.fall_silent()
             await until_metric(w.agent_port, "borough_rollups_waiting", 1)
