@@ -23,6 +23,7 @@ from edge.call.history import CallFacts, CallHistory
 from edge.call.hold import play_ringing
 from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle
 from edge.call.observer import CallObserver, NobodyWatches
+from edge.call.parts import CallParts
 from edge.call.ports import CallControl, HangupCause, MediaLeg, Transcriber
 from edge.call.preparation import Preparer
 from edge.call.refusal import LawRefusals, NoLawRefusals
@@ -30,7 +31,7 @@ from edge.call.resumption import Resumption, RingBack
 from edge.call.ring_back import Claimed, NoRingBacks, RingBacks, Unclaimed, Wanted
 from edge.call.roster import Roster, ServedAgent, ServedRoster
 from edge.call.saved_call import NoSessions, SavedCall, Sessions
-from edge.call.session import HANG_UP_WITHIN_S, CallParts, CallSession
+from edge.call.session import HANG_UP_WITHIN_S, CallSession
 from edge.call.slots import SlotLedger
 from edge.conversation.agent import Agent
 from edge.conversation.dialogue import CallOutcome

@@ -9,16 +9,14 @@ Tasks: `legs` pumps audio events in, `ended` waits for the hang-up, `tick` posts
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
-from typing import Protocol
 
 import structlog
 
 from edge.call.farewell import Farewell
-from edge.call.history import NO_INTENT, CallFacts, CallHistory
-from edge.call.hold import play_ringing
+from edge.call.history import NO_INTENT
 from edge.call.inbox import (
     CallerGone,
     Drained,
@@ -32,25 +30,23 @@ from edge.call.inbox import (
     TransferFinished,
 )
 from edge.call.lifecycle import CallAction, CallEvent, CallLifecycle, CallState
-from edge.call.observer import CallActivity, CallEnded, CallObserver, StateChanged
+from edge.call.observer import CallActivity, CallEnded, StateChanged
+from edge.call.parts import CallParts
 from edge.call.ports import (
     AudioReceived,
-    CallControl,
     DigitPressed,
     HangupCause,
     LegClosed,
-    MediaLeg,
     PlayoutReached,
     Priority,
-    Purpose,
     TransferOutcome,
 )
-from edge.call.preparation import Preparer
 from edge.call.resumption import Resumption, RingBack, first_words, saved_turn, welcome
 from edge.call.saved_call import Phase, SavedAction, SavedCall
+from edge.call.transfer import Transfer, technical_problem
 from edge.call.turn import FinishedTurn
 from edge.call.turns import TurnParts, TurnTaking
-from edge.call.watchdog import Alarm, Watchdog, WatchdogSettings
+from edge.call.watchdog import Alarm, Watchdog
 from edge.conversation.dialogue import (
     CallOutcome,
     DialogueState,
@@ -58,81 +54,17 @@ from edge.conversation.dialogue import (
     Escalate,
     Reply,
     RunTool,
-    Speech,
-    SpeechSource,
-    ToolResult,
-    Understanding,
 )
 from edge.records.model import Transport
 from edge.records.rows import EPOCH, to_ms
-from edge.turn.activity import SpeechActivity
 
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.1
 # Audio that is this late counts as silence, so that a caller never seems to speak for want of frames.
 MISSING_AUDIO_S = 0.2
-TRANSFER_RING_S = 25.0
 HANG_UP_WITHIN_S = 5.0
 INBOX_LIMIT = 2_000
-SORRY_STUCK = "I'm sorry, I have a technical problem. Let me get someone to help you."
-
-
-class Conversation(Protocol):
-    """What a call needs of a conversation (`edge.conversation.conversation.AgentConversation`)."""
-
-    def opening(self) -> Reply: ...
-
-    async def respond(self, state: DialogueState, heard: str, purpose: Purpose) -> Reply: ...
-
-    async def digits(self, state: DialogueState, digits: str, purpose: Purpose) -> Reply: ...
-
-    async def after_tool(self, state: DialogueState, result: ToolResult) -> Reply: ...
-
-    def after_transfer_failed(self, state: DialogueState, outcome: TransferOutcome) -> Reply: ...
-
-    def no_input(self, state: DialogueState, count: int) -> Reply: ...
-
-    def resume(self, state: DialogueState) -> Reply: ...
-
-    def welcome_back(self, state: DialogueState, unheard: tuple[Speech, ...] = ()) -> Reply: ...
-
-    def restored(self, state: DialogueState) -> DialogueState: ...
-
-    def heard_only(self, state: DialogueState, heard_text: str) -> DialogueState: ...
-
-
-class ToolRunner(Protocol):
-    """The agent's tools (`edge.conversation.tools.Toolbox`)."""
-
-    async def run(self, action: RunTool, *, key: str) -> ToolResult:
-        """Run a tool once per `key`; failures are part of the result."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallParts:
-    """What a call is made of. `human` is where a call goes that we cannot help; `filler` bridges a late reply;
-    `farewell` is what a caller hears whom the node's stop cuts off (`edge.call.farewell`);
-    `save` takes the state of the call for whoever may have to go on with it, and returns at once; `ring_back` is the
-    call that its caller was cut off from."""
-
-    facts: CallFacts
-    leg: MediaLeg
-    control: CallControl
-    conversation: Conversation
-    preparer: Preparer
-    activity: SpeechActivity
-    history: CallHistory
-    observer: CallObserver
-    tools: ToolRunner
-    human: str
-    filler: str
-    farewell: bytes = b""
-    now: Callable[[], float]
-    save: Callable[[SavedCall], None] = field(default=lambda _: None)
-    resumption: Resumption | None = None
-    ring_back: RingBack | None = None
-    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
 
 
 class CallSession:
@@ -421,27 +353,12 @@ class CallSession:
             case Alarm.FILLER_DUE:
                 self._turns.say_filler(self._parts.filler)
             case Alarm.TURN_STUCK if self._lifecycle.state is CallState.TALKING:
-                self._say(self._apology(), is_protected=True)
+                self._say(technical_problem(self._turns.state, human=self._parts.human), is_protected=True)
             case Alarm.AUDIO_DEAD | Alarm.CALL_TOO_LONG:
                 self._finish(CallOutcome.FAILED, alarm.value)
                 self._fail()
             case _:
                 pass
-
-    def _apology(self) -> Reply:
-        state = self._turns.state
-        return Reply(
-            state=state,
-            understanding=Understanding(intent="technical_problem", confidence=0.0),
-            speeches=(Speech(text=SORRY_STUCK, source=SpeechSource.TEMPLATE),),
-            is_complete=True,
-            action=Escalate(
-                reason="technical_problem",
-                destination=self._parts.human,
-                briefing="A caller had a technical problem with the assistant.",
-                summary={"reason": "technical_problem", "turns": len(state.history)},
-            ),
-        )
 
     def _on_gone(self) -> None:
         if self._lifecycle.state is CallState.ENDED:
@@ -537,20 +454,9 @@ class CallSession:
         self._spawn(self._transfer(action), "transfer")
 
     async def _transfer(self, action: Escalate) -> None:
-        parts, began = self._parts, self._parts.now()
-        purpose = self._turns.purpose(Priority.LIVE)
-        briefing = Speech(text=action.briefing, source=SpeechSource.TEMPLATE)
-        speech = parts.preparer.audio.speech(briefing.text, purpose, voice=parts.preparer.voice)
-        try:
-            whisper = [piece async for piece in speech]
-        except Exception:
-            log.warning("briefing_failed", exc_info=True)
-            whisper = []
-        async with asyncio.TaskGroup() as ringing:
-            tone = ringing.create_task(play_ringing(parts.leg), name=f"call:{parts.facts.call_id}:ringing")
-            outcome = await parts.control.transfer(action.destination, whisper=whisper, timeout_s=TRANSFER_RING_S)
-            tone.cancel()
-        self._post(TransferFinished(outcome=outcome, took_s=parts.now() - began))
+        parts = self._parts
+        transfer = Transfer(action=action, leg=parts.leg, control=parts.control, preparer=parts.preparer, now=parts.now)
+        self._post(await transfer.run(self._turns.purpose(Priority.LIVE)))
 
     def _on_transfer(self, finished: TransferFinished) -> None:
         self._parts.history.transferred(finished)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge.call.history import CallFacts, CallHistory
 from edge.call.lifecycle import CallEvent, CallLifecycle
 from edge.call.observer import NobodyWatches
+from edge.call.parts import CallParts
 from edge.call.ports import (
     FRAME_BYTES,
     SAMPLE_RATE_HZ,
@@ -27,7 +28,7 @@ from edge.call.ports import (
 from edge.call.preparation import Preparer
 from edge.call.resumption import Resumption, RingBack
 from edge.call.saved_call import SavedCall
-from edge.call.session import CallParts, CallSession
+from edge.call.session import CallSession
 from edge.call.watchdog import WatchdogSettings
 from edge.conversation.dialogue import (
     Action,
