@@ -1,14 +1,17 @@
 """The real models, fetched once, and a real service over a unix socket."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from edge.inference.client import InferenceClient
+from edge.inference.errors import InferenceLateError
 from provisioning.models.fetching import fetch
 from provisioning.models.store import ModelStore
 
@@ -56,6 +59,17 @@ class Service:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+
+async def works(client: InferenceClient) -> None:
+    """Return once the service of this node works on a request."""
+    async with asyncio.timeout(START_TIMEOUT_S):
+        while True:
+            # Its models leave it too little of a busy machine to answer in time.
+            with suppress(InferenceLateError):
+                if any(load.running for load in await client.health()):
+                    return
+            await asyncio.sleep(0)
 
 
 ALL_MODELS = """

@@ -12,7 +12,7 @@ import pytest
 from edge.call.ports import ChatMessage, Priority, Purpose
 from edge.inference.client import InferenceClient
 from edge.inference.errors import InferenceLateError, InferenceUnavailableError
-from tests.edge.inference.conftest import START_TIMEOUT_S, Service
+from tests.edge.inference.conftest import START_TIMEOUT_S, Service, works
 
 SENTENCE = "Please cancel my order and send me the receipt."
 ALONE = '[[asr]]\nmodel = "whisper-tiny.en"\nworkers = 1\n[[tts]]\nmodel = "en_US-joe-medium"\n'
@@ -146,9 +146,7 @@ async def test_client_survives_a_killed_service(model_store: Path, tmp_path: Pat
             noise = np.random.default_rng(1).normal(0, 3_000, 450_000).astype("<i2").tobytes()
             async with asyncio.TaskGroup() as group:
                 work = group.create_task(_outcome(client, noise))
-                async with asyncio.timeout(5):
-                    while not any(load.running for load in await client.health()):
-                        await asyncio.sleep(0)
+                await works(client)
                 service.kill()
             assert isinstance(work.result(), InferenceUnavailableError)
             started_s = time.monotonic()

@@ -15,7 +15,7 @@ from edge.inference.client import InferenceClient
 from edge.inference.errors import InferenceUnavailableError
 from edge.inference.hedging import Work
 from provisioning.identity.names import ServiceName, ServiceRole
-from tests.edge.inference.conftest import ALL_MODELS, START_TIMEOUT_S, Service
+from tests.edge.inference.conftest import ALL_MODELS, START_TIMEOUT_S, Service, works
 from tests.edge.inference.region import ADDRESSES, HOME, REGION, SIBLING, SmallRegion, free_port
 
 SENTENCE = "Please cancel my order and send me the receipt."
@@ -108,12 +108,6 @@ def _stopped(service: Service) -> Iterator[None]:
         os.kill(service.process.pid, signal.SIGCONT)
 
 
-async def _works(client: InferenceClient) -> None:
-    async with asyncio.timeout(START_TIMEOUT_S):
-        while not any(load.running for load in await client.health()):
-            await asyncio.sleep(0)
-
-
 async def _say(client: InferenceClient, text: str) -> bytes:
     return b"".join([pcm async for pcm in client.synthesize(text, _purpose(), voice="")])
 
@@ -156,7 +150,7 @@ async def test_killed_in_the_middle_of_a_recognition(region: SmallRegion, home: 
         noise = np.random.default_rng(1).normal(0, 3_000, 450_000).astype("<i2").tobytes()
         async with asyncio.TaskGroup() as group:
             work = group.create_task(client.transcribe(noise, _purpose(), language="en", hints=()))
-            await _works(client)
+            await works(client)
             home.kill()
             await work
         assert client.route_counts().served[SIBLING, Work.RECOGNISE] == 1
