@@ -6,7 +6,16 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 BOROUGH := $(VENV)/bin/borough
-SYSTEM_PACKAGES := $(shell grep -v '^\#' images/dev-packages.txt)
+# The Debian packages that a list in images/ names, installed where they are missing.
+define install_packages
+@mkdir -p .state
+@packages=$$(grep -v '^#' $<); \
+if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+  missing=$$(for package in $$packages; do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
+  if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi; \
+else echo "Not root on Debian: install by hand:" $$packages; fi
+@touch $@
+endef
 
 .PHONY: help setup demo region test region-test check format bench clean lock stubs
 
@@ -16,12 +25,10 @@ help: ## Show what there is
 setup: .state/setup.done ## Install everything: system packages, Python packages, models, the Asterisk image
 
 .state/system.done: images/dev-packages.txt
-	@mkdir -p .state
-	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  missing=$$(for package in $(SYSTEM_PACKAGES); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done); \
-	  if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi; \
-	else echo "Not root on Debian: install by hand: $(SYSTEM_PACKAGES)"; fi
-	@touch $@
+	$(install_packages)
+
+.state/emulator.done: images/emulator-packages.txt .state/system.done
+	$(install_packages)
 
 .state/python.done: pyproject.toml requirements.lock .state/system.done
 	@test -x .state/uv/bin/uv || { python3 -m venv .state/uv && .state/uv/bin/pip install -q uv; }
@@ -59,7 +66,7 @@ region: setup ## A hub and a region of three nodes as machines inside this one, 
 test: setup .state/tools.done ## All tests, on real parts
 	@PATH=$(CURDIR)/.state/tools/usr/bin:$$PATH $(VENV)/bin/pytest -q
 
-region-test: setup ## The tests of whole machines (an hour)
+region-test: setup .state/emulator.done ## The tests of whole machines (an hour)
 	@$(VENV)/bin/pytest -q -m region tests
 
 check: .state/python.done ## Format, lint, types, import rules, playbooks
