@@ -4,6 +4,8 @@ Definitions; all times come from the recording, the caller's log only tells line
 - silence: the longest wait for the agent within five seconds after the blow (for its first words after it, where they
   come later): from the last sound before them, whoever made it, to those words. For an agent that was broken off that
   is the gap in its speech, else the time that an answer took. Words into those of the caller were not waited for: 0.
+  Nor was the agent waited for while the caller took time to speak: where it had been silent for a second by itself
+  (longer than between two clauses), the wait begins with the blow.
 - response: end of the caller's line to the agent's first word (bench.exchange); extra response is that of the first
   turn after a blow less the median of all other turns.
 - context kept: the answers after a blow hold what the scenario expects of them; each rests on the turn before it.
@@ -19,6 +21,8 @@ from bench.judge import CallVerdict
 from bench.recording import Span
 
 SOON_S = 5.0
+# An agent that is silent for longer has said what it had to say (bench/drills/person.py goes on after as long).
+FINISHED_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +83,17 @@ def _notice(call: StruckCall, blow_s: float) -> Noticed:
 def _silence_s(exchange: Exchange, blow_s: float) -> float | None:
     after = [span for span in exchange.agent if span.start_s > blow_s]
     soon = [span for span in after if span.start_s <= blow_s + SOON_S] or after[:1]
-    return max((_waited_s(exchange, span) for span in soon), default=None)
+    return max((_waited_s(exchange, span, blow_s) for span in soon), default=None)
 
 
-def _waited_s(exchange: Exchange, words: Span) -> float:
+def _waited_s(exchange: Exchange, words: Span, blow_s: float) -> float:
     """The silence before these words of the agent."""
-    sounds = [span.end_s for span in (*exchange.caller, *exchange.agent) if span.start_s < words.start_s]
-    return max(0.0, words.start_s - max(sounds, default=0.0))
+    by_caller, by_agent = (
+        max((span.end_s for span in side if span.start_s < words.start_s), default=0.0)
+        for side in (exchange.caller, exchange.agent)
+    )
+    is_callers_pause = by_agent > by_caller and blow_s - by_agent > FINISHED_AFTER_S
+    return max(0.0, words.start_s - (blow_s if is_callers_pause else max(by_caller, by_agent)))
 
 
 def _first_after(exchange: Exchange, blow_s: float) -> Turn | None:

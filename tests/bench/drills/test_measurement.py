@@ -54,6 +54,14 @@ def test_words_into_the_callers_were_not_waited_for() -> None:
     assert silence_s(call([(4.0, 6.0)], [GREETING, (5.5, 8.0)], 4.5)) == 0.0
 
 
+def test_the_callers_own_pause_before_a_blow_is_no_wait_for_the_agent() -> None:
+    assert silence_s(call([(9.0, 10.0)], [GREETING, (6.5, 8.0)], 6.25)) == 0.25
+
+
+def test_a_gap_between_two_clauses_is_no_pause_of_the_callers() -> None:
+    assert silence_s(call([(9.0, 10.0)], [GREETING, (4.5, 8.0)], 4.0)) == 1.5
+
+
 def test_an_agent_that_is_never_heard_again_has_no_silence_to_measure() -> None:
     assert silence_s(call([(4.0, 5.0)], [GREETING], 4.5)) is None
 
