@@ -146,7 +146,7 @@ def _release(disk: Path) -> None:
     own = next(Path(sys.prefix).glob("lib/python3.*/site-packages"))
     shutil.copytree(own / "sdnotify", packages / "sdnotify")
     (packages / "provisioning").mkdir()
-    for name in ("__init__.py", "pulse.py", "silence.py"):
+    for name in ("__init__.py", "backoff.py", "pulse.py", "silence.py"):
         shutil.copy(REPOSITORY / "provisioning" / name, packages / "provisioning")
     shutil.copy(Path(sys.executable).with_name("nats-server"), release / "bin")
     # So that `systemd-analyze verify` finds what units run that are not started here.

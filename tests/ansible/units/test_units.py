@@ -32,8 +32,19 @@ SERVICES = (
     "borough-agent.service",
     "borough-litestream.service",
 )
-ROOT_SERVICES = ("borough-roster.service", "borough-selftest.service", "borough-renew.service")
-OTHERS = ("borough-roster.path", "borough-roster.timer", "borough-renew.timer", "borough.target")
+ROOT_SERVICES = (
+    "borough-roster.service",
+    "borough-selftest.service",
+    "borough-renew.service",
+    "borough-backoff.service",
+)
+OTHERS = (
+    "borough-roster.path",
+    "borough-roster.timer",
+    "borough-renew.timer",
+    "borough-backoff.timer",
+    "borough.target",
+)
 # systemd-analyze verify looks for programs on the machine; Asterisk's are in its image.
 IN_IMAGE = re.compile(r"borough-asterisk.service: Command /(srv/prepare|usr/sbin/asterisk) is not executable")
 WATCHDOG_S = 6.0
@@ -193,6 +204,12 @@ def test_a_program_that_hangs_is_started_again(machine: Machine) -> None:
     assert time.monotonic() - began > WATCHDOG_S / 2
     assert shown(machine, "borough-nats", "NRestarts")["NRestarts"] == "1"
     assert "watchdog" in shell(machine, "journalctl --no-pager -u borough-nats | grep -i watchdog").lower()
+
+
+def test_a_program_that_serves_again_has_its_first_pause_back(machine: Machine) -> None:
+    """Its restarts count for nothing once it has served for a minute, which is looked for every minute."""
+    until(machine, "[ $(systemctl show -P NRestarts borough-nats) = 0 ]", 150)
+    assert "serve again: borough-nats.service" in shell(machine, "journalctl --no-pager -u borough-backoff")
 
 
 def test_an_asterisk_that_hangs_is_started_again(machine: Machine) -> None:
