@@ -132,10 +132,15 @@ def _service(pids: list[int]) -> dict[str, Any]:
     return {
         "main": pids[0],
         "started": started,
+        "served_s": _uptime_s() - started / os.sysconf("SC_CLK_TCK"),
         "processes": len(pids),
         "resident_bytes": resident,
         "open": dict(opened),
     }
+
+
+def _uptime_s() -> float:
+    return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
 
 
 def _opened(descriptors: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ from bench.drills.region import WHOLE, Chain, NodeHealth
 from provisioning.local.layout import StateLayout
 
 NODES = ("a-1", "a-2")
-WORKER = ServiceHoldings(main=7, started=100, processes=1, resident_bytes=1, opened={})
+WORKER = ServiceHoldings(main=7, started=100, served_s=900.0, processes=1, resident_bytes=1, opened={})
 IDLE = Holdings(slots=0, channels=0, bridges=0, run_files=3, sessions=0, services={"borough-calls@1": WORKER})
 CHAINS = tuple(Chain(place=node, name="bank", verdict=WHOLE, entries=4) for node in NODES)
 NOT_ASKED = Chain(place="hub-1", name="", verdict="not asked", was_asked=False)

@@ -106,6 +106,7 @@ def test_what_a_service_and_its_children_hold_is_counted(settings: Path) -> None
     assert found.opened["deleted files"] == 1
     assert found.resident_bytes > 1024**2
     assert found.started > 0
+    assert 0.0 <= found.served_s < 60.0
 
 
 def test_a_service_that_is_dead_is_not_there(settings: Path) -> None:

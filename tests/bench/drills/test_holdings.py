@@ -11,6 +11,7 @@ from bench.drills.holdings import (
     MEMORY_BYTES,
     MOST_OPEN,
     SOCKETS,
+    WARM_AFTER_S,
     Holdings,
     ServiceHoldings,
     comparison,
@@ -19,7 +20,12 @@ from bench.drills.holdings import (
 
 MIB = 1024 * 1024
 WORKER = ServiceHoldings(
-    main=7, started=100, processes=1, resident_bytes=200 * MIB, opened={"sockets": 12, "/records/bank.sqlite3": 2}
+    main=7,
+    started=100,
+    served_s=WARM_AFTER_S,
+    processes=1,
+    resident_bytes=200 * MIB,
+    opened={"sockets": 12, "/records/bank.sqlite3": 2},
 )
 BEFORE = Holdings(slots=0, channels=0, bridges=0, run_files=3, sessions=2, services={"borough-calls@1": WORKER})
 
@@ -68,6 +74,14 @@ def test_memory_may_grow_within_a_bound() -> None:
     assert leaks(BEFORE, after(replace(WORKER, resident_bytes=bound))) == []
     (found,) = leaks(BEFORE, after(replace(WORKER, resident_bytes=bound + MIB)))
     assert found == "borough-calls@1: 200 MiB of memory before, 315 MiB now"
+
+
+def test_a_service_that_had_just_started_may_fill_its_caches() -> None:
+    young = replace(WORKER, served_s=WARM_AFTER_S - 1)
+    before = replace(BEFORE, services={"borough-calls@1": young})
+    assert leaks(before, after(replace(WORKER, resident_bytes=1024 * MIB))) == []
+    (found,) = leaks(before, after(replace(WORKER, resident_bytes=4097 * MIB)))
+    assert found == "borough-calls@1: 200 MiB of memory before, 4097 MiB now"
 
 
 def test_what_was_started_anew_is_held_against_limits_of_its_own() -> None:
