@@ -17,7 +17,7 @@ from edge.call.ports import SAMPLE_RATE_HZ, HangupCause, LegClosed, MediaLeg, Pl
 from edge.call.slots import SlotLedger
 from edge.observability.metrics import CallMetrics
 from edge.speech.prepared import PreparedAudio
-from edge.sync.backing import REFUSED_ANNOUNCEMENT, BackingBook, Decision, Where
+from edge.sync.backing import REFUSED_ANNOUNCEMENT, BackingBook, Refusal
 from edge.telephony.inbound import InboundCall, InboundCalls
 
 log = structlog.get_logger(__name__)
@@ -58,15 +58,15 @@ class BackingRefusals:
     async def tell(self, inbound: InboundCalls, call: InboundCall) -> bool:
         """See LawRefusals. A call for which there is no slot or no voice is refused before it is answered."""
         book = await asyncio.to_thread(BackingBook.read, self.bundle)
-        decision = book.of_incoming(call.called_number)
-        if decision.where is not Where.REFUSED:
+        refusal = book.refusal_of(call.called_number)
+        if refusal is None:
             return False
-        log.warning("call_refused_by_law", rule=decision.rule, article=decision.article, tenant=decision.tenant)
+        log.warning("call_refused_by_law", rule=refusal.rule, article=refusal.article, tenant=refusal.tenant)
         self.metrics.calls_refused.labels(reason=RESIDENCY).inc()
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(self.slots.take(call.call_id))
-                pcm = await self._announcement(call, decision)
+                pcm = await self._announcement(call, refusal)
             except (BoroughError, TimeoutError) as error:
                 log.warning("refusal_not_told", detail=type(error).__name__)
                 await inbound.reject(call, HangupCause.NO_CIRCUIT)
@@ -78,11 +78,9 @@ class BackingRefusals:
                 log.info("refusal_not_heard", code=error.code)
         return True
 
-    async def _announcement(self, call: InboundCall, decision: Decision) -> bytes:
+    async def _announcement(self, call: InboundCall, refusal: Refusal) -> bytes:
         """Int16 mono at 16 kHz. Raises BoroughError and TimeoutError."""
-        purpose = Purpose(
-            tenant=decision.tenant, call_id=call.call_id, priority=Priority.LIVE, budget_s=SPOKEN_WITHIN_S
-        )
+        purpose = Purpose(tenant=refusal.tenant, call_id=call.call_id, priority=Priority.LIVE, budget_s=SPOKEN_WITHIN_S)
         async with asyncio.timeout(SPOKEN_WITHIN_S):
             speech = self.audio.speech(REFUSED_ANNOUNCEMENT, purpose, voice="")
             return b"".join([piece async for piece in speech])

@@ -5,9 +5,8 @@ The hub judges (controlplane/documents/backing.py) and tells both regions of a p
 and the one that could help. Nothing here guesses: a number that no backing names belongs to nobody else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -24,24 +23,13 @@ REFUSED_ANNOUNCEMENT = (
 )
 
 
-class Where(StrEnum):
-    """Where a call may be taken."""
-
-    HERE = "here"
-    BACKUP = "backup"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"  # no backing says anything about the number
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What becomes of a call. `region` may take it if `where` is BACKUP; `rule` and `article` are of a refusal."""
+class Refusal:
+    """Why a call of another region's may not be taken here: the rule and its article, and whose number it is."""
 
-    where: Where
-    region: str = ""
-    tenant: str = ""
-    rule: str = ""
-    article: str = ""
+    tenant: str
+    rule: str
+    article: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +48,15 @@ class BackingBook:
             return cls()
         return cls(own_region=found.region, backings=tuple(found.backings))
 
-    def of_incoming(self, called_number: str) -> Decision:
-        """A call came to this region: is it of one that this region backs, and may it be taken?"""
-        found = self._of(called_number, lambda backing: backing.backup == self.own_region)
-        return _decided(found, Where.HERE)
-
-    def of_overflow(self, called_number: str) -> Decision:
-        """This region has no room for a call of its own: may another take it?"""
-        found = self._of(called_number, lambda backing: backing.region == self.own_region)
-        return _decided(found, Where.BACKUP)
-
-    def _of(self, called_number: str, concerns: Callable[[Backing], bool]) -> Backing | None:
+    def refusal_of(self, called_number: str) -> Refusal | None:
+        """The law that keeps a call to this number from being taken here; None where none does."""
         digits = called_number.removeprefix("+")
         for backing in self.backings:
-            if concerns(backing) and digits in {number.removeprefix("+") for number in backing.numbers}:
-                return backing
+            is_ours_to_back = backing.backup == self.own_region
+            if is_ours_to_back and digits in {number.removeprefix("+") for number in backing.numbers}:
+                if not backing.refused_by:
+                    return None
+                return Refusal(tenant=backing.tenant, rule=backing.refused_by, article=backing.article)
         return None
 
 
@@ -82,11 +64,3 @@ def backing_files(backings: Backings | None) -> Iterator[tuple[str, bytes]]:
     """Name and content of the file in a bundle's folder; nothing without backings."""
     if backings is not None:
         yield BACKINGS_FILE, MessageToJson(backings, preserving_proto_field_name=True).encode() + b"\n"
-
-
-def _decided(backing: Backing | None, allowed: Where) -> Decision:
-    if backing is None:
-        return Decision(where=Where.UNKNOWN)
-    if backing.refused_by:
-        return Decision(where=Where.REFUSED, tenant=backing.tenant, rule=backing.refused_by, article=backing.article)
-    return Decision(where=allowed, region=backing.backup, tenant=backing.tenant)

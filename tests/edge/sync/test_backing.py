@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.downlink_pb2 import Backing, Backings
-from edge.sync.backing import REFUSED_ANNOUNCEMENT, BackingBook, Decision, Where
+from edge.sync.backing import REFUSED_ANNOUNCEMENT, BackingBook, Refusal
 from edge.sync.bundle import BundleReader
 from edge.sync.errors import RefusedError
 from edge.sync.folder import SyncFolder
@@ -26,18 +26,14 @@ BACKINGS = Backings(region=REGION, backings=[ALLOWED, REFUSED])
 
 def test_what_comes_from_a_backed_region_is_taken_or_refused_by_a_named_rule() -> None:
     book = BackingBook(own_region=REGION, backings=tuple(BACKINGS.backings))
-    assert book.of_incoming("+915550100") == Decision(where=Where.HERE, region=REGION, tenant="acme")
-    refused = book.of_incoming("+915550200")
-    assert (refused.where, refused.rule, refused.article) == (Where.REFUSED, "dpdp.residency.x", "s. 16")
-    assert book.of_incoming("+915550300").where is Where.UNKNOWN
-    assert book.of_overflow("+915550100").where is Where.UNKNOWN
+    assert book.refusal_of("+915550100") is None
+    assert book.refusal_of("+915550200") == Refusal(tenant="bank", rule="dpdp.residency.x", article="s. 16")
+    assert book.refusal_of("+915550300") is None
 
 
-def test_a_region_without_room_knows_who_may_take_its_calls() -> None:
+def test_the_region_that_is_backed_refuses_none_of_its_own() -> None:
     book = BackingBook(own_region="in-north", backings=tuple(BACKINGS.backings))
-    assert book.of_overflow("915550100") == Decision(where=Where.BACKUP, region=REGION, tenant="acme")
-    assert book.of_overflow("915550200").where is Where.REFUSED
-    assert book.of_incoming("915550100").where is Where.UNKNOWN
+    assert book.refusal_of("915550200") is None
 
 
 def test_backings_come_with_a_bundle_and_go_with_it(tmp_path: Path) -> None:
