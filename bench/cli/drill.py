@@ -21,10 +21,11 @@ from bench.cli.options import counting, json_option, state_option
 from bench.drills.abort import ask_to_abort
 from bench.drills.calls import make_plans
 from bench.drills.choice import DrillPlan
-from bench.drills.drill import Progress, run_drill
+from bench.drills.drill import DrillRun, Progress, run_drill
 from bench.drills.findings import Ears, find
 from bench.drills.history import keep, new_folder, reports
 from bench.drills.kinds import RANDOM, DrillKind, PartitionShape
+from bench.drills.only_one import only_drill
 from bench.drills.region import DrillRegion
 from bench.drills.report import calls_document, document
 from bench.drills.schedule import MONTHLY, UNITS, Schedule, is_possible, next_runs
@@ -118,21 +119,32 @@ def abort(reports: Path | None, state: Path, as_json: bool) -> None:
 def run_and_keep(
     region: DrillRegion, plan: DrillPlan, directory: Path, *, is_judged: bool, console: Console
 ) -> dict[str, Any]:
-    """Run a drill, listen to it, keep its report."""
+    """Run a drill, listen to it, keep its report. Raises DrillRefusedError where another one runs."""
+    with only_drill(directory, region.name):
+        done = _run(region, plan, directory, console)
+    # Before anybody listens, which takes minutes: who ends us meanwhile finds what was measured.
+    report = _keep(done, None, console, "Measuring the recordings")
+    return _keep(done, _ears(region), console, "Listening to the recordings") if is_judged else report
+
+
+def _run(region: DrillRegion, plan: DrillPlan, directory: Path, console: Console) -> DrillRun:
     with counting(console, "Preparing the callers' lines") as progress:
         plans = make_plans(region, plan.seed, progress)
     folder = new_folder(directory, plan.name)
     try:
         with counting(console, f"Rounds: {plan.name}") as progress:
-            done = asyncio.run(run_drill(region, plan, plans, folder, Progress(rounds=progress)))
+            return asyncio.run(run_drill(region, plan, plans, folder, Progress(rounds=progress)))
     except BaseException:
         # Nothing was touched: there is nothing to report.
         if not any(folder.iterdir()):
             folder.rmdir()
         raise
-    with counting(console, "Listening to the recordings") as progress:
-        findings = find(done, _ears(region) if is_judged else None, progress)
-    return keep(folder, document(done, findings), calls_document(done))
+
+
+def _keep(done: DrillRun, ears: Ears | None, console: Console, what: str) -> dict[str, Any]:
+    with counting(console, what) as progress:
+        findings = find(done, ears, progress)
+    return keep(done.folder, document(done, findings), calls_document(done))
 
 
 def _schedule(order: DrillOrder, calendar: str, *, as_json: bool) -> None:
