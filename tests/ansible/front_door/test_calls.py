@@ -93,6 +93,40 @@ def test_silent_and_full_nodes_are_passed_over(hosts: dict[str, Host], root: Pat
         wait_for_nodes(door, 2)
 
 
+def test_a_node_that_cannot_even_be_sent_to_is_passed_over(
+    hosts: dict[str, Host], root: Path, image: Path, tmp_path: Path
+) -> None:
+    """Nobody answers for its address any more, and pings have not noticed: the next node gets the call."""
+    with ExitStack() as stack:
+        stack.enter_context(node(hosts["b"], image, tmp_path / "b", ECHO_DIALPLAN))
+        c = stack.enter_context(node(hosts["c"], image, tmp_path / "c", ECHO_DIALPLAN))
+        caller = stack.enter_context(carrier(hosts["carrier"], image, tmp_path / "carrier", CALLER_DIALPLAN))
+        door = stack.enter_context(
+            open_door(hosts["a"], root, tmp_path / "door", nodes=NODES[1:], front_door_failed_pings=99)
+        )
+        wait_for_nodes(door, 2)
+        hosts["a"].run("ip", "route", "add", "unreachable", f"{NODES[1]}/32")
+        for _ in range(2):
+            caller.ring(NUMBER, uri=uri())
+        until(lambda: c.calls() == 2, within_s=ANSWERED_WITHIN_S, what="both calls are with the other node")
+        assert caller.calls() == 2
+        assert door.counters()['failovers_total{reason="unreachable"}'] >= 1
+
+
+def test_carrier_hears_when_no_node_can_be_sent_to(hosts: dict[str, Host], root: Path, tmp_path: Path) -> None:
+    """503 with Retry-After, as where all are full."""
+    with ExitStack() as stack:
+        door = stack.enter_context(
+            open_door(hosts["a"], root, tmp_path / "door", nodes=NODES[1:2], front_door_failed_pings=99)
+        )
+        phone = stack.enter_context(bound(hosts["carrier"], 5060))
+        wait_for_nodes(door, 1)
+        hosts["a"].run("ip", "route", "add", "unreachable", f"{NODES[1]}/32")
+        refused = exchange(phone, invite(NUMBER, DOOR, source=(CARRIER, 5060)), DOOR)
+        assert refused.startswith("SIP/2.0 503 No Room")
+        assert "Retry-After: 5" in refused
+
+
 def test_carrier_is_told_when_to_try_again(hosts: dict[str, Host], root: Path, image: Path, tmp_path: Path) -> None:
     """All nodes full, and no node at all: 503 with Retry-After."""
     with ExitStack() as stack:
