@@ -257,7 +257,7 @@ class Reception:
             transport=call.transport,
             leg=leg,
             control=control,
-            may_ring_back=call.transport is Transport.SIP,
+            may_ring_back=resumption.is_known and call.transport is Transport.SIP,
         )
         lifecycle = CallLifecycle()
         lifecycle.advance(CallEvent.SLOT_TAKEN)

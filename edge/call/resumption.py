@@ -31,11 +31,13 @@ class Resumer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """A call that a dead worker had. `saved` is None where its state is not known: then the call begins anew."""
+    """A call that a dead worker had. `saved` is None where its state is not known: then the call begins anew. Who is
+    known has a number, and may ring back."""
 
     adopted: Adopted
     saved: SavedCall | None
     is_with_human: bool
+    is_known: bool
 
     @property
     def current(self) -> SavedCall | None:

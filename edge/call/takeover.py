@@ -37,6 +37,7 @@ from edge.observability.logs import bind_call
 from edge.records.errors import RecordsError
 from edge.records.model import Adopted, Orphan, Transport
 from edge.records.orphans import WORKER_DIED, reason_of
+from edge.records.subjects import names_somebody
 from edge.telephony.adoption import StrandedCall
 from edge.telephony.errors import AriRefusedError, CallerGoneError, TelephonyError
 from edge.telephony.inbound import InboundCalls
@@ -94,9 +95,10 @@ class Takeover:
         try:
             async with self.states.sweeping():
                 await self._sweep(died)
-            if app is not None and self.inbound is not None:
-                known = {each.call_id for each in await self.states.open_calls()}
-                await _patiently(partial(self.inbound.offer_unknown, app, known))
+                # One sibling after the other: two would both be offered a caller who still rings.
+                if app is not None and self.inbound is not None:
+                    known = {each.call_id for each in await self.states.open_calls()}
+                    await _patiently(partial(self.inbound.offer_unknown, app, known))
         except (BoroughError, OSError) as error:
             log.error("takeover_failed", kind=type(error).__name__, detail=str(error))  # noqa: TRY400
         self.reception.slots.forget_dead()
@@ -179,7 +181,12 @@ class Takeover:
                     metrics.calls_adopted.labels(phase=phase).inc()
                     log.warning("call_adopted", phase=phase, took_ms=round(1000 * took_s))
                     is_carried = True
-                    resumption = Resumption(adopted=adoption.adopted, saved=saved, is_with_human=is_with_human)
+                    resumption = Resumption(
+                        adopted=adoption.adopted,
+                        saved=saved,
+                        is_with_human=is_with_human,
+                        is_known=names_somebody(adoption.stranded.channel.caller_number),
+                    )
                     await self.reception.go_on(adoption.served, call, leg, control, resumption)
             except BoroughError as error:
                 log.warning("adoption_broke", code=error.code, detail=str(error))

@@ -178,6 +178,8 @@ class AriCallControl:
                 outcome = TransferOutcome.CALLER_GONE if self._caller.is_gone else TransferOutcome.UNREACHABLE
             if outcome is TransferOutcome.CONNECTED:
                 self._human = human
+                # Who hung up meanwhile was told of while nobody knew that it ends the call.
+                self._caller.changed.set()
                 self._stack.push_async_exit(stack.pop_all())
         return outcome
 

@@ -160,7 +160,9 @@ class InboundCalls:
         application = await self._client.application(app)
         callers = () if application is None else application.channel_ids
         for channel_id in callers:
-            if channel_id not in known and not channel_id.startswith(f"{app}."):
+            # A human's or our audio's is part of a call, also one that an earlier worker made.
+            is_part = call_ids_of(channel_id) != (channel_id,)
+            if channel_id not in known and not is_part:
                 try:
                     await self._client.move(channel_id, self._listener.app, (INBOUND,))
                 except ChannelGoneError:

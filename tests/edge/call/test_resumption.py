@@ -60,7 +60,7 @@ REPLYING = SavedTurn(
 
 def resumed(saved: SavedCall | None, *, next_seq: int = 2, is_with_human: bool = False) -> Resumption:
     adopted = Adopted(call=CALL, state=b"", next_seq=next_seq, tool_runs=0, transfers=0, last_known_at=ANSWERED)
-    return Resumption(adopted=adopted, saved=saved, is_with_human=is_with_human)
+    return Resumption(adopted=adopted, saved=saved, is_with_human=is_with_human, is_known=True)
 
 
 async def finished(talk: Talk) -> CallRecord:
